@@ -1,0 +1,92 @@
+/* nbd-mirror/feed.h - hands the work of one pass out to its lanes.
+ *
+ * What is to be copied is found out while it is being copied: the lane that calls
+ * feed_ask() when there is a question to ask puts it to its own source connection, and
+ * gives the answer to feed_tell().  One question is under way at a time, and at most one
+ * answer lies ready beside the one being handed out: memory is bounded by two answers
+ * (4 MiB), whatever the disk.
+ *
+ *     feed_ask() --> BLOCK_STATUS --> feed_tell() --> ready --> current --> feed_take()
+ *
+ * With ->whole_list everything is asked before the first piece is handed out, and kept:
+ * 16 bytes for each stretch to copy, at most FEED_LIST_MAX of them.
+ *
+ * Thread: any, all functions take the lock; what lanes share, they share through this.
+ */
+#ifndef NBD_MIRROR_FEED_H
+#define NBD_MIRROR_FEED_H
+
+#include <pthread.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "nbd-mirror/extents.h"
+
+struct counters;
+
+enum {
+    FEED_LANES_MAX = 16,
+    FEED_LIST_MAX = 2 << 20,    /* stretches: 32 MiB */
+    FEED_ZERO_MAX = 128 << 20,  /* bytes of one WRITE_ZEROES: as nbdcopy */
+    FEED_WINDOW_MIN = 64 << 20, /* bytes of one question, at first; grows up to... */
+};
+#define FEED_WINDOW_MAX \
+    ((uint64_t)2 << 30) /* ...this: lengths have 32 bits on the wire */
+
+struct feed_cfg {
+    struct extents_rule rule; /* with no context in use, all of the disk is data */
+    uint32_t data_max;        /* bytes of a piece of data; a power of two */
+    bool whole_list;
+    struct counters *counters;
+};
+
+enum feed_next {
+    FEED_PIECE, /* here is one */
+    FEED_WAIT,  /* nothing yet: the lane's wake descriptor becomes readable */
+    FEED_END,   /* nothing any more */
+};
+
+/* A stretch in 16 bytes. */
+struct feed_item {
+    uint64_t off;
+    uint64_t len : 62;
+    uint64_t kind : 2;
+};
+
+struct feed {
+    struct feed_cfg cfg;         /* constant */
+    int wake_fd[FEED_LANES_MAX]; /* constant; eventfd(2) of each lane */
+    pthread_mutex_t lock;        /* guards all below */
+    uint64_t asked;              /* the disk is asked for, or known, up to here */
+    uint64_t window;             /* bytes of the next question */
+    enum { ANSWER_NONE, ANSWER_ASKED, ANSWER_READY } answer; /* the state of *coming */
+    struct extents slot[2];
+    struct extents *current,
+        *coming;            /* the two of them; ANSWER_ASKED: *coming belongs to
+                                         the lane that asked */
+    struct piece run;       /* being cut into pieces */
+    struct feed_item *item; /* ->whole_list */
+    size_t nitems, items_max, item_next;
+    uint32_t waiting; /* bit N: lane N got FEED_WAIT */
+};
+
+/* @wake_fd: of the @n lanes; borrowed. */
+MUST_CHECK bool feed_init(struct feed *f, const struct feed_cfg *cfg,
+                          const int *wake_fd, unsigned n, struct err *e);
+void feed_fini(struct feed *f);
+
+/* The next piece for @lane: PIECE_DATA of at most ->data_max bytes, or PIECE_ZERO. */
+enum feed_next feed_take(struct feed *f, unsigned lane, struct piece *out);
+
+/* Whether something must be asked now: then the caller asks for ->off, ->len of what is
+ * returned, has the answer recorded in it, and calls feed_tell().  NULL: no. */
+struct extents *feed_ask(struct feed *f);
+
+/* The answer is complete.  Errors: ERR_PROTO of extents_check(); ERR_NBD too many
+ * stretches for ->whole_list; ERR_SYS no memory for them. */
+MUST_CHECK bool feed_tell(struct feed *f, struct err *e);
+
+/* Wake all lanes, for them to see that the pass has failed. */
+void feed_wake_all(struct feed *f);
+
+#endif

@@ -1,0 +1,311 @@
+#include "nbd-mirror/mirror.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cancel.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "nbd-mirror/counters.h"
+#include "nbd-mirror/disk-nbd.h"
+#include "nbd-mirror/disk.h"
+#include "nbd-mirror/feed.h"
+#include "nbd-mirror/lane.h"
+
+static_assert((int)MIRROR_LANES_MAX == (int)FEED_LANES_MAX, "as many lanes everywhere");
+
+enum {
+    LANES_DEFAULT = 4,
+    REQUESTS_DEFAULT = 16,
+    REQUEST_SIZE_DEFAULT = 256 * 1024,
+    HANDSHAKE_MS = 30000,
+    /* A connection more than the first is a gain, not a need: a server with a limit lets
+     * it wait, and we go on without. */
+    HANDSHAKE_MORE_MS = 3000,
+};
+
+struct mirror {
+    char name[64];
+    const struct cancel *cancel; /* borrowed */
+    uint64_t size;
+    uint32_t request_size; /* bytes of the largest transfer */
+    uint32_t dst_block_min;
+    struct counters counters;
+    unsigned nlanes;
+    struct lane lane[MIRROR_LANES_MAX];
+};
+
+/* --- connections --- */
+
+struct side_want {
+    const struct mirror_side *side;
+    struct disk_nbd_cfg nbd;
+    uint64_t size; /* MIRROR_SIZE_DST: any */
+};
+
+static bool side_connect(const struct side_want *w, struct disk **out, struct err *e)
+{
+    int fd = -1;
+    AUTO(disk_close) struct disk *d = NULL;
+
+    if (!w->side->dial(w->side->ctx, &fd, e))
+        return err_wrap(e, "%s: cannot connect", w->nbd.side);
+    if (!disk_nbd_open(&w->nbd, fd, &d, e))
+        return false;
+    if (w->size != MIRROR_SIZE_DST && d->size != w->size)
+        return err_set(e, ERR_PROTO, 0,
+                       "%s: the export has %" PRIu64 " bytes, not %" PRIu64,
+                       w->nbd.side, d->size, w->size);
+    *out = ptr_steal(&d);
+    return true;
+}
+
+/* Connect once, and where the server lets several connections share their writes, up to
+ * @max times.  *n: how many there are, at least one. */
+static bool side_connect_all(struct side_want *w, unsigned max, struct disk **disk,
+                             unsigned *n, struct err *e)
+{
+    struct err why;
+
+    w->nbd.timeout_ms = HANDSHAKE_MS;
+    if (!side_connect(w, &disk[0], e))
+        return false;
+    w->nbd.timeout_ms = HANDSHAKE_MORE_MS;
+    w->size = disk[0]->size;
+    for (*n = 1; *n < max && disk[0]->multi_conn; (*n)++)
+        if (!side_connect(w, &disk[*n], &why)) {
+            log_debug("mirror", "%u connections instead of %u: %s", *n, max, why.msg);
+            break;
+        }
+    if (cancel_check(w->nbd.cancel, e))
+        return true;
+    while (*n > 0)
+        disk_close(disk[--*n]);
+    return false;
+}
+
+/* --- open --- */
+
+static bool cfg_check(const struct mirror_cfg *cfg, struct err *e)
+{
+    const uint32_t size = cfg->request_size;
+
+    if (cfg->lanes > MIRROR_LANES_MAX)
+        return err_set(e, ERR_USAGE, 0, "%u connections, at most %d", cfg->lanes,
+                       MIRROR_LANES_MAX);
+    if (cfg->requests > MIRROR_REQUESTS_MAX)
+        return err_set(e, ERR_USAGE, 0, "%u requests in flight, at most %d",
+                       cfg->requests, MIRROR_REQUESTS_MAX);
+    if (size != 0 && ((size & (size - 1)) != 0 || size < MIRROR_REQUEST_SIZE_MIN ||
+                      size > MIRROR_REQUEST_SIZE_MAX))
+        return err_set(e, ERR_USAGE, 0,
+                       "a request size of %" PRIu32 " is no power of two from %d to %d",
+                       size, MIRROR_REQUEST_SIZE_MIN, MIRROR_REQUEST_SIZE_MAX);
+    return true;
+}
+
+/* The largest power of two that is at most @size and @max, which are not 0. */
+static uint32_t size_limit(uint32_t size, uint32_t max)
+{
+    while (size > max)
+        size /= 2;
+    return size;
+}
+
+/* Transfers must be whole blocks and fit the maximum; an advertised maximum smaller than
+ * the other side's minimum leaves nothing. */
+static bool sizes_fit(const struct disk *d, uint32_t block_min, uint32_t request_size,
+                      struct err *e)
+{
+    if (request_size >= block_min && request_size >= d->block_min)
+        return true;
+    return err_set(
+        e, ERR_NBD, 0,
+        "%s: blocks of at least %" PRIu32 " bytes cannot be moved in requests"
+        " of %" PRIu32,
+        d->side, d->block_min > block_min ? d->block_min : block_min, request_size);
+}
+
+static bool mirror_connect(struct mirror *m, const struct mirror_side *dst,
+                           unsigned lanes, unsigned requests, struct err *e)
+{
+    struct side_want want = {
+        .side = dst,
+        .nbd = { .side = "dst", .export_name = dst->export_name, .cancel = m->cancel },
+        .size = m->size
+    };
+    struct disk *disk[MIRROR_LANES_MAX];
+    unsigned n, done = 0;
+    bool ok = true;
+
+    if (!side_connect_all(&want, lanes, disk, &n, e))
+        return false;
+    m->size = disk[0]->size;
+    m->dst_block_min = disk[0]->block_min;
+    m->request_size = size_limit(m->request_size, disk[0]->block_max);
+    if (disk[0]->read_only)
+        ok = err_set(e, ERR_NBD, EROFS, "dst: cannot write to the export");
+    ok = ok && sizes_fit(disk[0], 1, m->request_size, e);
+    for (; ok && done < n; done += ok)
+        ok = lane_init(&m->lane[done], done, disk[done], requests, m->request_size, e);
+    m->nlanes = done;
+    while (done < n)
+        disk_close(disk[done++]); /* those that no lane has taken over */
+    return ok;
+}
+
+bool mirror_open(const struct mirror_cfg *cfg, const struct mirror_side *dst,
+                 struct mirror **out, struct err *e)
+{
+    if (!cfg_check(cfg, e))
+        return err_wrap(e, "%s", cfg->name);
+
+    AUTO(mirror_close) struct mirror *m = calloc(1, sizeof *m);
+    if (m == NULL)
+        return err_set(e, ERR_SYS, ENOMEM, "%s: no memory", cfg->name);
+    snprintf(m->name, sizeof m->name, "%s", cfg->name);
+    m->cancel = cfg->cancel;
+    m->size = cfg->size;
+    m->request_size = cfg->request_size ? cfg->request_size : REQUEST_SIZE_DEFAULT;
+    if (!mirror_connect(m, dst, cfg->lanes ? cfg->lanes : LANES_DEFAULT,
+                        cfg->requests ? cfg->requests : REQUESTS_DEFAULT, e))
+        return err_wrap(e, "%s", m->name);
+    *out = ptr_steal(&m);
+    return true;
+}
+
+/* --- pass --- */
+
+/* What the lanes are fed in a pass from @src. */
+static struct feed_cfg feed_cfg(struct mirror *m, const struct mirror_pass *pass,
+                                const struct disk *src)
+{
+    const uint32_t align =
+        src->block_min > m->dst_block_min ? src->block_min : m->dst_block_min;
+    const bool dirty = pass->what == MIRROR_DIRTY;
+
+    return (struct feed_cfg){
+        .rule = { .use = { [EXTENTS_ALLOC] = src->has_alloc, [EXTENTS_DIRTY] = dirty },
+                  .skip_zero = pass->dst_zero && !dirty,
+                  .align = align,
+                  .size = m->size },
+        .data_max = size_limit(m->request_size, src->block_max),
+        .whole_list = pass->extents_first,
+        .counters = &m->counters,
+    };
+}
+
+static bool pass_run(struct mirror *m, const struct mirror_pass *pass, unsigned n,
+                     struct err *e)
+{
+    const struct feed_cfg cfg = feed_cfg(m, pass, m->lane[0].src);
+    int wake_fd[MIRROR_LANES_MAX];
+    struct feed feed;
+
+    for (unsigned i = 0; i < n; i++)
+        wake_fd[i] = m->lane[i].wake_fd;
+    if (!sizes_fit(m->lane[0].src, m->dst_block_min, cfg.data_max, e) ||
+        !feed_init(&feed, &cfg, wake_fd, n, e))
+        return false;
+    const bool ok =
+        lanes_run(m->lane, n, &feed, cfg.rule.skip_zero, m->cancel, &m->counters, e);
+    feed_fini(&feed);
+    return ok;
+}
+
+static bool pass_connect_run(struct mirror *m, const struct mirror_side *src,
+                             const struct mirror_pass *pass, struct err *e)
+{
+    struct side_want want = {
+        .side = src,
+        .nbd = { .side = "src",
+                 .export_name = src->export_name,
+                 .want_alloc = true,
+                 .bitmap = pass->what == MIRROR_DIRTY ? pass->bitmap : NULL,
+                 .cancel = m->cancel },
+        .size = m->size,
+    };
+    struct disk *disk[MIRROR_LANES_MAX];
+    unsigned n;
+
+    if (mirror_broken(m))
+        return err_set(e, ERR_NBD, ENOTCONN, "dst: connection lost before");
+    if (!side_connect_all(&want, m->nlanes, disk, &n, e))
+        return false;
+    for (unsigned i = 0; i < n; i++)
+        m->lane[i].src = disk[i];
+    const bool ok = pass_run(m, pass, n, e);
+    for (unsigned i = 0; i < n; i++)
+        disk_close(ptr_steal(&m->lane[i].src));
+    return ok;
+}
+
+bool mirror_pass(struct mirror *m, const struct mirror_side *src,
+                 const struct mirror_pass *pass, struct err *e)
+{
+    assert(pass->what == MIRROR_ALL || pass->bitmap != NULL);
+    return pass_connect_run(m, src, pass, e) ? true : err_wrap(e, "%s", m->name);
+}
+
+/* --- the rest --- */
+
+bool mirror_flush(struct mirror *m, struct err *e)
+{
+    struct disk_cmd flush = { .op = DISK_FLUSH };
+
+    if (mirror_broken(m))
+        return err_set(e, ERR_NBD, ENOTCONN, "%s: dst: connection lost before",
+                       m->name);
+    /* One is enough: there are several lanes only where the server says that a flush
+     * covers what was written through any connection (NBD_FLAG_CAN_MULTI_CONN). */
+    struct disk *const d = m->lane[0].dst;
+    if (!d->can_flush)
+        return true;
+    if (disk_do(d, &flush, m->cancel, e))
+        return true;
+    if (d->in_flight > 0)
+        lane_abandon(&m->lane[0]);
+    return err_wrap(e, "%s", m->name);
+}
+
+bool mirror_broken(const struct mirror *m)
+{
+    for (unsigned i = 0; i < m->nlanes; i++)
+        if (lane_broken(&m->lane[i]))
+            return true;
+    return false;
+}
+
+void mirror_stats(const struct mirror *m, struct mirror_stats *out)
+{
+    const struct counters *n = &m->counters;
+
+    *out = (struct mirror_stats){
+        .size = m->size,
+        .pass_total = counter_get(&n->pass_total),
+        .pass_done = counter_get(&n->pass_done),
+        .data = counter_get(&n->data),
+        .zeroed = counter_get(&n->zeroed),
+        .skipped = counter_get(&n->skipped),
+        .requests = counter_get(&n->requests),
+        .lanes = m->nlanes,
+    };
+}
+
+void mirror_close(struct mirror *m)
+{
+    if (m == NULL)
+        return;
+    for (unsigned i = 0; i < m->nlanes; i++)
+        lane_fini(&m->lane[i]);
+    free(m);
+}
+
+void mirror_close_auto(struct mirror **m)
+{
+    mirror_close(*m);
+}
