@@ -1,0 +1,140 @@
+/* The channels of an arrival, and PREPARED to CLOSED to RELEASED. */
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/arrival-int.h"
+#include "agent/hold.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+/* ---- disks ----------------------------------------------------------------------------- */
+
+bool arrival_disk(struct arrival *a, const char *target, int *fd, struct err *e)
+{
+    LOCK_SCOPE(&a->lock);
+
+    if (arrival_at(a) != ARRIVAL_PREPARED || !a->ours)
+        return arrival_refuse(a, "written to", e);
+    for (size_t i = 0; i < a->n; i++)
+        if (strcmp(a->writers[i].target, target) == 0)
+            return writer_connect(&a->writers[i], fd, e);
+    return err_set(e, ERR_REFUSED, 0, "move %.8s has no disk %.40s", a->id, target);
+}
+
+/* All are told to end, then each is waited for; the first failure wins. */
+static bool writers_close(struct arrival *a, struct err *e)
+{
+    bool ok = true;
+
+    for (size_t i = 0; i < a->n; i++)
+        writer_end(&a->writers[i]);
+    for (size_t i = 0; i < a->n; i++) {
+        struct err why;
+
+        if (writer_close(&a->writers[i], &why))
+            continue;
+        if (ok)
+            *e = why;
+        ok = false;
+    }
+    return ok;
+}
+
+bool arrival_close(struct arrival *a, struct err *e)
+{
+    LOCK_SCOPE(&a->lock);
+
+    if (arrival_at(a) >= ARRIVAL_CLOSED && arrival_at(a) != ARRIVAL_ABORTED)
+        return true;
+    if (arrival_at(a) != ARRIVAL_PREPARED || !a->ours)
+        return arrival_refuse(a, "closed", e);
+    if (!writers_close(a, e))
+        return err_wrap(e, "not closed");
+    for (size_t i = 0; i < a->n; i++)
+        if (!image_sync(&a->images[i], e))
+            return err_wrap(e, "not closed");
+    arrival_tokens_remove(a);
+    return arrival_enter(a, ARRIVAL_CLOSED, NULL, e) && fault_point("agent.closed", e);
+}
+
+/* ---- RAM ------------------------------------------------------------------------------- */
+
+static bool ram_over(struct hold *h)
+{
+    struct hold_stats s;
+
+    hold_stats(h, &s);
+    return s.state == HOLD_OVER;
+}
+
+bool arrival_ram(struct arrival *a, uint64_t stream, int *fd, struct err *e)
+{
+    char sock[PATHS_SOCK_MAX];
+    struct hold *h = NULL;
+
+    LOCK_SCOPE(&a->lock);
+    if ((arrival_at(a) != ARRIVAL_PREPARED && arrival_at(a) != ARRIVAL_CLOSED) ||
+        !a->ours)
+        return arrival_refuse(a, "given RAM", e);
+    if (a->hold != NULL && (!ram_over(a->hold) || stream <= a->stream))
+        return err_set(e, ERR_REFUSED, 0,
+                       "RAM stream %llu of move %.8s is not over, or "
+                       "has that number",
+                       (unsigned long long)a->stream, a->id);
+    paths_ram_sock(sock, a->id, a->name);
+    const struct hold_cfg cfg = { .sock = sock, .dir = a->state_dir };
+    if (!hold_open(&cfg, fd, &h, e))
+        return false;
+
+    pthread_mutex_lock(&a->ram_lock);
+    struct hold *const old = a->hold;
+    a->hold = h;
+    a->stream = stream;
+    pthread_mutex_unlock(&a->ram_lock);
+    hold_free(old);
+    return true;
+}
+
+bool arrival_ram_limit(struct arrival *a, uint64_t stream, uint64_t bytes,
+                       struct err *e)
+{
+    LOCK_SCOPE(&a->ram_lock);
+
+    /* A number that was meant for an earlier stream would let the end of this one pass. */
+    if (a->hold == NULL || a->stream != stream)
+        return err_set(e, ERR_REFUSED, 0, "move %.8s has no RAM stream %llu", a->id,
+                       (unsigned long long)stream);
+    hold_limit(a->hold, bytes);
+    return true;
+}
+
+/* Ask libvirt now, when nobody waits for the answer, so that COMMIT finds all open. */
+static void know_guest(struct arrival *a)
+{
+    struct guest_look now;
+    struct err why;
+
+    if (!arrival_see(a, &now, &why))
+        log_warn("agent", "looking at the incoming domain: %s", why.msg);
+}
+
+bool arrival_release(struct arrival *a, struct err *e)
+{
+    LOCK_SCOPE(&a->lock);
+
+    const enum arrival_step at = arrival_at(a);
+    if (at > ARRIVAL_RELEASED && at != ARRIVAL_ABORTED)
+        return true;
+    if ((at != ARRIVAL_CLOSED && at != ARRIVAL_RELEASED) || !a->ours)
+        return arrival_refuse(a, "released", e);
+    if (a->hold == NULL || (at == ARRIVAL_CLOSED && ram_over(a->hold)))
+        return err_set(e, ERR_REFUSED, 0, "move %.8s has no RAM stream to release",
+                       a->id);
+    if (at == ARRIVAL_CLOSED && !arrival_enter(a, ARRIVAL_RELEASED, NULL, e))
+        return false;
+    if (!fault_point("agent.released", e) || !hold_release(a->hold, e))
+        return false;
+    know_guest(a);
+    return true;
+}

@@ -1,0 +1,134 @@
+/* src/agent/arrival.h - a move as its destination sees it.
+ *
+ *                      link lost, DELETE
+ *   NEW --> PREPARED --> CLOSED --> RELEASED --> COMMITTED --> RUNNING --> FINISHED
+ *    |         |            |           |
+ *    +---------+------------+-----------+-- DELETE --> ABORTED
+ *
+ * Each step is in the journal, on disk, before it takes effect, so that any later agent can
+ * go on from there: what it says was done may not have been, what it does not say was not.
+ * From COMMITTED on nothing takes the guest away again; only COMMIT starts it (DESIGN.md 4).
+ *
+ * Who may act on a move holds the lock (flock) on its state directory as long as it lives:
+ * the agent that made it, or a later one that loaded it from the journal.  Two moves of one
+ * VM cannot be prepared: the lock on PATHS_STATE is held while that is looked at.
+ *
+ * Locks, in taking order: those of arrivals.c, arrival.lock, arrival.ram_lock, those inside hold.c.
+ */
+#ifndef SNM_AGENT_ARRIVAL_H
+#define SNM_AGENT_ARRIVAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "agent/guest.h"
+#include "agent/image.h"
+#include "agent/writer.h"
+#include "base/json.h"
+#include "base/paths.h"
+
+enum arrival_step {
+    ARRIVAL_NEW,       /* nothing of it is on this host */
+    ARRIVAL_PREPARED,  /* images, writers, directories; disks and RAM may flow */
+    ARRIVAL_CLOSED,    /* no writer is left, the images are on the disk */
+    ARRIVAL_RELEASED,  /* QEMU may get all of the RAM stream */
+    ARRIVAL_COMMITTED, /* the source is dead; the guest is to run here */
+    ARRIVAL_RUNNING,   /* it was started (or is to stay paused) */
+    ARRIVAL_FINISHED,  /* only the guest is left */
+    ARRIVAL_ABORTED,   /* nothing is left */
+    ARRIVAL_STEPS
+};
+
+enum { ARRIVAL_DISKS = 64 };
+
+struct hold;
+struct journal;
+
+struct arrival {
+    /* Fixed once it is made or loaded. */
+    char id[PATHS_ID_LEN + 1], name[256], uuid[37], source[256];
+    char state_dir[PATHS_MAX], run_dir[PATHS_MAX], ram_dir[PATHS_MAX];
+    const struct guest_ops *ops;
+    bool ours; /* made by this agent: it has writers and RAM, and ends with the link */
+
+    struct arrival *next; /* the lock of arrivals.c */
+    atomic_int step; /* enum arrival_step; moved under ->lock, read by any thread */
+
+    pthread_mutex_t lock; /* guards all below; held during a step */
+    int lock_fd;          /* flock; -1: none */
+    struct journal *journal;
+    bool undone;  /* its removal was begun: it is good for nothing else */
+    bool defined; /* the domain had a definition before; it stays then */
+    struct image images[ARRIVAL_DISKS];
+    struct writer writers[ARRIVAL_DISKS];
+    size_t n;            /* of both */
+    struct guest *guest; /* NULL: not connected */
+    uint64_t ran_ms;     /* RUNNING: what COMMIT answered */
+    char ran_state[16];
+
+    pthread_mutex_t ram_lock; /* guards these; never held while waiting */
+    struct hold *hold;        /* NULL: no RAM stream so far */
+    uint64_t stream;          /* its number */
+};
+
+/* What PUT said: name, uuid, source, disks; checked as text.  *out has step NEW, and is owned
+ * by the caller.  Errors: ERR_PROTO, ERR_REFUSED. */
+MUST_CHECK bool arrival_parse(const char *id, const struct guest_ops *ops,
+                              struct json_object *body, struct arrival **out,
+                              struct err *e);
+void arrival_free(struct arrival *a);
+void arrival_free_auto(struct arrival **a);
+const char *arrival_step_name(enum arrival_step step);
+
+/* --- arrival-journal.c: on disk, and whose it is --- */
+
+/* From its journal, with its lock, which is waited for up to @wait_ms: an agent whose link
+ * was cut needs a moment to end.  *out NULL and true: there is no such move.
+ * Errors: ERR_REFUSED another agent has it; ERR_PROTO not a journal of ours. */
+MUST_CHECK bool arrival_load(const char *id, const struct guest_ops *ops, int wait_ms,
+                             struct arrival **out, struct err *e);
+/* The same to look at only: without the lock. */
+MUST_CHECK bool arrival_peek(const char *id, const struct guest_ops *ops,
+                             struct arrival **out, struct err *e);
+/* Call @each with the id of every move of which this host has a journal as destination. */
+typedef bool (*arrival_each)(void *ctx, const char *id, struct err *e);
+MUST_CHECK bool arrival_scan(arrival_each each, void *ctx, struct err *e);
+/* --- the steps; each takes ->lock.  Again is the same answer --- */
+
+/* NEW to PREPARED.  What an earlier, dead and uncommitted move of the same uuid left is
+ * removed.  Undoes itself on failure.  Errors: ERR_REFUSED; ERR_SYS; ERR_VIRT. */
+MUST_CHECK bool arrival_prepare(struct arrival *a, struct err *e);
+/* The file beside an image that tells hosts with shared storage; "": none (a device). */
+void arrival_token(const struct arrival *a, const struct image *im,
+                   char out[PATHS_MAX]);
+
+/* PREPARED to CLOSED. */
+MUST_CHECK bool arrival_close(struct arrival *a, struct err *e);
+/* CLOSED to RELEASED. */
+MUST_CHECK bool arrival_release(struct arrival *a, struct err *e);
+/* RELEASED to RUNNING; @since_ms of clock_ms().  The answer is in ->ran_ms, ->ran_state. */
+MUST_CHECK bool arrival_commit(struct arrival *a, bool run, int64_t since_ms,
+                               struct err *e);
+/* RUNNING to FINISHED.  @left: an array that gets what could not be done, as texts. */
+MUST_CHECK bool arrival_finish(struct arrival *a, bool autostart,
+                               struct json_object *left, struct err *e);
+/* Anything before COMMITTED to ABORTED.  A failure leaves the journal: again later. */
+MUST_CHECK bool arrival_abort(struct arrival *a, struct err *e);
+/* The link is gone: abort what was not released, deliver what was, let go. */
+void arrival_lost(struct arrival *a);
+
+/* Of the domain now, on a connection of its own. */
+MUST_CHECK bool arrival_look(const struct arrival *a, struct guest_look *out,
+                             struct err *e);
+
+/* --- channels; any thread --- */
+
+MUST_CHECK bool arrival_disk(struct arrival *a, const char *target, int *fd,
+                             struct err *e);
+/* A RAM stream with that number, which starts with a limit of 0; the one before must be
+ * over, and not released. */
+MUST_CHECK bool arrival_ram(struct arrival *a, uint64_t stream, int *fd, struct err *e);
+MUST_CHECK bool arrival_ram_limit(struct arrival *a, uint64_t stream, uint64_t bytes,
+                                  struct err *e);
+
+#endif

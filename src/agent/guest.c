@@ -1,0 +1,166 @@
+#include "agent/guest.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+
+struct guest {
+    char uuid[37];
+    struct virt *virt;
+    struct vdom *dom; /* NULL: not there when we last looked */
+    int events;       /* of ->dom; -1: none */
+};
+
+bool guest_is_ready(const struct guest_look *l)
+{
+    return l->run == VDOM_PAUSED && l->why == VDOM_WHY_USER && !l->job;
+}
+
+bool guest_is_incoming(const struct guest_look *l)
+{
+    return l->run == VDOM_PAUSED &&
+           (l->why == VDOM_WHY_MIGRATION || l->why == VDOM_WHY_STARTING || l->job);
+}
+
+const char *guest_run_name(enum vdom_run run)
+{
+    static const char *const names[] = {
+        [VDOM_NONE] = "none", [VDOM_RUNNING] = "running", [VDOM_PAUSED] = "paused",
+        [VDOM_OFF] = "off",   [VDOM_OTHER] = "other",
+    };
+
+    return names[run];
+}
+
+static void forget(struct guest *g)
+{
+    vdom_free(g->dom);
+    g->dom = NULL;
+    g->events = -1;
+}
+
+static void libvirt_close(struct guest *g)
+{
+    if (g == NULL)
+        return;
+    forget(g);
+    virt_close(g->virt);
+    free(g);
+}
+
+static void guest_close_auto(struct guest **g)
+{
+    libvirt_close(*g);
+}
+
+static bool libvirt_open(const char *uuid, struct guest **out, struct err *e)
+{
+    AUTO(guest_close) struct guest *g = calloc(1, sizeof *g);
+
+    if (g == NULL)
+        return err_set(e, ERR_SYS, ENOMEM, "guest");
+    g->events = -1;
+    snprintf(g->uuid, sizeof g->uuid, "%s", uuid);
+    if (!virt_open(NULL, &g->virt, e))
+        return false;
+    *out = ptr_steal(&g);
+    return true;
+}
+
+/* Find it again where we have none. */
+static bool find(struct guest *g, struct err *e)
+{
+    struct err why = { 0 };
+
+    if (g->dom != NULL)
+        return true;
+    if (!vdom_find_uuid(g->virt, g->uuid, &g->dom, e))
+        return false;
+    /* Without events it is found out later, by asking. */
+    if (g->dom != NULL && !vdom_watch(g->dom, &g->events, &why))
+        log_debug("guest", "%s", why.msg);
+    return true;
+}
+
+/* An incoming domain has no statistics: libvirt refuses to say (FACTS.md 8 asks for "no
+ * job"), which is an answer too. */
+static bool has_job(struct guest *g)
+{
+    struct err why = { 0 };
+    bool active;
+
+    return !vdom_job_active(g->dom, &active, &why) || active;
+}
+
+static bool libvirt_look(struct guest *g, struct guest_look *out, struct err *e)
+{
+    *out = (struct guest_look){ .run = VDOM_NONE };
+    if (!find(g, e))
+        return false;
+    if (g->dom == NULL)
+        return true;
+    if (!vdom_state(g->dom, &out->run, &out->why, e))
+        return false;
+    if (out->run == VDOM_NONE)
+        forget(g);
+    else if (out->run == VDOM_PAUSED)
+        out->job = has_job(g);
+    return true;
+}
+
+static void libvirt_wait(struct guest *g, int ms)
+{
+    struct pollfd p = { .fd = g->events, .events = POLLIN };
+    uint64_t count;
+
+    if (poll(&p, 1, ms) == 1 && read(g->events, &count, sizeof count) < 0)
+        errno = 0;
+}
+
+static bool gone(struct guest *g, struct err *e)
+{
+    return err_set(e, ERR_GUEST, 0, "the domain %s is not there", g->uuid);
+}
+
+static bool libvirt_resume(struct guest *g, struct err *e)
+{
+    if (!find(g, e))
+        return false;
+    return g->dom != NULL ? vdom_resume(g->dom, e) : gone(g, e);
+}
+
+static bool libvirt_remove(struct guest *g, bool undefine, struct err *e)
+{
+    if (!find(g, e))
+        return false;
+    if (g->dom == NULL)
+        return true;
+    return vdom_destroy(g->dom, e) && (!undefine || vdom_undefine(g->dom, e));
+}
+
+static bool libvirt_autostart(struct guest *g, bool on, struct err *e)
+{
+    if (!find(g, e))
+        return false;
+    return g->dom != NULL ? vdom_set_autostart(g->dom, on, e) : gone(g, e);
+}
+
+static bool libvirt_qemu_ids(struct guest *g, uid_t *uid, gid_t *gid, struct err *e)
+{
+    return virt_qemu_ids(g->virt, uid, gid, e);
+}
+
+const struct guest_ops guest_libvirt = {
+    .open = libvirt_open,
+    .close = libvirt_close,
+    .look = libvirt_look,
+    .wait = libvirt_wait,
+    .resume = libvirt_resume,
+    .remove = libvirt_remove,
+    .autostart = libvirt_autostart,
+    .qemu_ids = libvirt_qemu_ids,
+};

@@ -1,0 +1,467 @@
+#include "agent/image.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <linux/fs.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/proc.h"
+
+enum {
+    SECTOR = 512,          /* QEMU rounds every length up to it */
+    PROBE = 1 << 20,       /* of a device, at both ends: file systems, partition tables,
+                                 RAID and LVM leave their signatures there */
+    CREATE_MS = 60 * 1000, /* qemu-img, on a slow disk */
+    QCOW2_HEADER = 32,     /* bytes up to and with the virtual size, big-endian at 24
+                                 (QEMU docs/interop/qcow2.txt) */
+};
+
+/* ---- text ---------------------------------------------------------------------------- */
+
+/* What may become part of a socket's name and of messages. */
+static bool target_ok(const char *s)
+{
+    size_t n = 0;
+
+    for (; s[n] != '\0'; n++)
+        if (!isalnum((unsigned char)s[n]) && s[n] != '-' && s[n] != '_')
+            return false;
+    return n > 0 && n < sizeof((struct image *)0)->target;
+}
+
+/* A name that stays in its directory, whoever sent it. */
+static bool name_ok(const char *s)
+{
+    for (const char *p = s; *p != '\0'; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f || *p == '/')
+            return false;
+    return *s != '\0' && strcmp(s, ".") != 0 && strcmp(s, "..") != 0 &&
+           strlen(s) <= NAME_MAX;
+}
+
+const char *image_name(const struct image *im)
+{
+    const char *const slash = strrchr(im->path, '/');
+
+    return slash != NULL ? slash + 1 : im->path;
+}
+
+/* Absolute, and every part of it a name. */
+static bool path_ok(const char *path)
+{
+    char part[PATHS_MAX];
+
+    if (path[0] != '/' || strlen(path) >= PATHS_MAX)
+        return false;
+    for (const char *p = path; *p == '/'; p += strlen(part)) {
+        p++;
+        memcpy(part, p, strcspn(p, "/"));
+        part[strcspn(p, "/")] = '\0';
+        if (!name_ok(part))
+            return false;
+    }
+    return true;
+}
+
+/* /dev is for devices: a regular file there would fill memory.  /dev/shm is memory and
+ * says so. */
+static bool in_dev(const char *path)
+{
+    return strncmp(path, "/dev/", 5) == 0 && strncmp(path, "/dev/shm/", 9) != 0;
+}
+
+static bool sizes_ok(const struct image *im, struct err *e)
+{
+    if (im->size == 0 || im->size > INT64_MAX - PROBE)
+        return err_set(e, ERR_REFUSED, 0, "disk %s cannot have %llu bytes", im->target,
+                       (unsigned long long)im->size);
+    if (im->size % SECTOR == 0)
+        return true;
+    err_set(e, ERR_REFUSED, 0, "disk %s has %llu bytes, which is no multiple of %d",
+            im->target, (unsigned long long)im->size, SECTOR);
+    return err_next(e, "Enlarge it at the source: virsh blockresize.");
+}
+
+static bool fields(struct json_object *o, struct image *im, struct err *e)
+{
+    const char *target, *path, *format;
+
+    *im = (struct image){ .dirfd = -1, .fd = -1 };
+    if (!json_get_str(o, "target", &target, e) || !json_get_str(o, "path", &path, e) ||
+        !json_get_str(o, "format", &format, e) ||
+        !json_get_u64(o, "size", &im->size, e))
+        return false;
+    if (!target_ok(target))
+        return err_set(e, ERR_PROTO, 0, "not a disk's target: \"%.40s\"", target);
+    if (strcmp(format, "raw") != 0 && strcmp(format, "qcow2") != 0)
+        return err_set(e, ERR_PROTO, 0, "disk %s: not a format of ours: \"%.40s\"",
+                       target, format);
+    if (!path_ok(path))
+        return err_set(e, ERR_REFUSED, 0,
+                       "disk %s: not an absolute path without \"..\": \"%.200s\"",
+                       target, path);
+    strcpy(im->target, target);
+    strcpy(im->format, format);
+    strcpy(im->path, path);
+    im->device = in_dev(path);
+    return true;
+}
+
+bool image_parse(struct json_object *o, struct image *out, struct err *e)
+{
+    return fields(o, out, e) && sizes_ok(out, e);
+}
+
+/* As text: an inode's number may use all 64 bits (overlayfs), which JSON numbers do not. */
+static void id_print(const struct image_id *id, char out[64])
+{
+    snprintf(out, 64, "%" PRIx64 ":%" PRIx64 ":%" PRIx64, id->dev, id->ino,
+             id->born_ns);
+}
+
+static bool id_scan(const char *s, struct image_id *id)
+{
+    char back[64];
+
+    if (sscanf(s, "%" SCNx64 ":%" SCNx64 ":%" SCNx64, &id->dev, &id->ino,
+               &id->born_ns) != 3)
+        return false;
+    id_print(id, back);
+    return strcmp(s, back) == 0;
+}
+
+struct json_object *image_to_json(const struct image *im)
+{
+    struct json_object *const o = json_new();
+    char id[64];
+
+    id_print(&im->id, id);
+    json_add_str(json_add_str(o, "target", im->target), "path", im->path);
+    json_add_str(json_add_u64(o, "size", im->size), "format", im->format);
+    return json_add_str(json_add_bool(o, "device", im->device), "id", id);
+}
+
+bool image_from_json(struct json_object *o, struct image *out, struct err *e)
+{
+    const char *id;
+
+    if (!fields(o, out, e) || !json_get_bool(o, "device", &out->device, e) ||
+        !json_get_str(o, "id", &id, e))
+        return false;
+    if (!id_scan(id, &out->id))
+        return err_set(e, ERR_PROTO, 0, "not the id of a file: \"%.64s\"", id);
+    out->named = true; /* or not: image_remove() looks */
+    return true;
+}
+
+/* ---- opening ------------------------------------------------------------------------- */
+
+static int open_beneath(int dirfd, const char *name, int flags)
+{
+    const struct open_how how = {
+        .flags = (uint64_t)(flags | O_CLOEXEC),
+        .mode = (flags & O_CREAT) != 0 || (flags & O_TMPFILE) == O_TMPFILE ? 0600 : 0,
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
+    };
+
+    return (int)syscall(SYS_openat2, dirfd, name, &how, sizeof how);
+}
+
+/* The directory is the user's choice: what it is a symlink to is meant.  Below it nothing
+ * is. */
+bool image_open_dir(const struct image *im, int *dirfd, struct err *e)
+{
+    char dir[PATHS_MAX];
+    const size_t len = (size_t)(image_name(im) - im->path);
+
+    memcpy(dir, im->path, len);
+    dir[len > 1 ? len - 1 : len] = '\0';
+    *dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return *dirfd >= 0 ? true : err_set(e, ERR_SYS, errno, "directory %s", dir);
+}
+
+static bool id_of(int dirfd, const char *name, struct image_id *out)
+{
+    struct statx st;
+
+    if (statx(dirfd, name, AT_SYMLINK_NOFOLLOW | (name[0] == '\0' ? AT_EMPTY_PATH : 0),
+              STATX_INO | STATX_BTIME, &st) < 0)
+        return false;
+    out->dev = makedev(st.stx_dev_major, st.stx_dev_minor);
+    out->ino = st.stx_ino;
+    out->born_ns = 0;
+    if ((st.stx_mask & STATX_BTIME) != 0)
+        out->born_ns =
+            (uint64_t)st.stx_btime.tv_sec * 1000000000 + st.stx_btime.tv_nsec;
+    return true;
+}
+
+bool image_is(int dirfd, const char *name, const struct image_id *id)
+{
+    struct image_id now;
+
+    return id->ino != 0 && id_of(dirfd, name, &now) && now.dev == id->dev &&
+           now.ino == id->ino && now.born_ns == id->born_ns;
+}
+
+/* ---- devices ------------------------------------------------------------------------- */
+
+static bool is_zero(const unsigned char *p, size_t len)
+{
+    return len == 0 || (p[0] == 0 && memcmp(p, p + 1, len - 1) == 0);
+}
+
+/* Errors: ERR_REFUSED with ->os EEXIST: there is something on it. */
+static bool device_empty(int fd, const struct image *im, struct err *e)
+{
+    const size_t len = im->size < PROBE ? (size_t)im->size : PROBE;
+    AUTO(mem_free) unsigned char *buf = malloc(len);
+
+    if (buf == NULL)
+        return err_set(e, ERR_SYS, ENOMEM, "%s", im->path);
+    for (int last = 0; last < 2; last++) {
+        const ssize_t n = pread(fd, buf, len, last ? (off_t)(im->size - len) : 0);
+
+        if (n != (ssize_t)len)
+            return err_set(e, ERR_SYS, n < 0 ? errno : EIO, "cannot read %s", im->path);
+        if (is_zero(buf, len))
+            continue;
+        err_set(e, ERR_REFUSED, EEXIST, "%s is not empty: its %s MiB holds data",
+                im->path, last ? "last" : "first");
+        return err_next(e,
+                        "Make sure that it is the right device, then: wipefs -a %.60s; "
+                        "blkdiscard -z %.60s",
+                        im->path, im->path);
+    }
+    return true;
+}
+
+/* Exclusively, which a mounted device and one of LVM or RAID refuses; *out is then opened
+ * anew, for we are not the only user of it later. */
+static bool device_open(const struct image *im, int *out, struct err *e)
+{
+    AUTO(fd_close)
+    int alone = open(im->path, O_RDONLY | O_EXCL | O_CLOEXEC | O_NONBLOCK);
+    uint64_t size;
+    struct stat st;
+
+    if (alone < 0 || fstat(alone, &st) < 0)
+        return err_set(e, ERR_SYS, errno, "block device %s", im->path);
+    if (!S_ISBLK(st.st_mode))
+        return err_set(e, ERR_REFUSED, 0, "%s is not a block device", im->path);
+    if (strcmp(im->format, "raw") != 0)
+        return err_set(e, ERR_REFUSED, 0, "%s: a block device takes format raw only",
+                       im->path);
+    if (ioctl(alone, BLKGETSIZE64, &size) < 0)
+        return err_set(e, ERR_SYS, errno, "size of %s", im->path);
+    if (size != im->size)
+        return err_set(e, ERR_REFUSED, 0, "%s has %llu bytes, the disk has %llu",
+                       im->path, (unsigned long long)size,
+                       (unsigned long long)im->size);
+    if (!device_empty(alone, im, e))
+        return false;
+    *out = open(im->path, O_RDWR | O_CLOEXEC);
+    return *out >= 0 ? true : err_set(e, ERR_SYS, errno, "block device %s", im->path);
+}
+
+/* ---- check --------------------------------------------------------------------------- */
+
+static void device_check(const struct image *im, struct findings *f)
+{
+    AUTO(fd_close) int fd = -1;
+    struct err e = { 0 };
+
+    if (device_open(im, &fd, &e))
+        return;
+    findings_add(f, FINDING_BLOCKER, e.os == EEXIST ? "device-not-empty" : "device",
+                 e.next[0] != '\0' ? e.next : NULL, "disk %s: %s", im->target, e.msg);
+}
+
+/* Whether a file of that size can be: tried with one that has no name. */
+static void limits_check(int dirfd, const struct image *im, struct findings *f)
+{
+    AUTO(fd_close) int fd = open_beneath(dirfd, ".", O_TMPFILE | O_RDWR);
+
+    if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR))
+        fd = -1; /* cannot be tried here */
+    else if (fd < 0)
+        findings_add(f, FINDING_BLOCKER, "not-writable", NULL,
+                     "disk %s: cannot write into the directory of %s: %s", im->target,
+                     im->path, strerrordesc_np(errno));
+    else if (strcmp(im->format, "raw") == 0 && ftruncate(fd, (off_t)im->size) < 0)
+        findings_add(f, FINDING_BLOCKER, "too-large",
+                     "Use format qcow2, or another file system.",
+                     "disk %s: the file system of %s takes no file of %llu bytes: %s",
+                     im->target, im->path, (unsigned long long)im->size,
+                     strerrordesc_np(errno));
+}
+
+void image_check(const struct image *im, const struct image_id *own, struct findings *f)
+{
+    AUTO(fd_close) int dirfd = -1;
+    struct err e = { 0 };
+    struct stat st;
+
+    if (im->device) {
+        device_check(im, f);
+        return;
+    }
+    if (!image_open_dir(im, &dirfd, &e)) {
+        findings_add(f, FINDING_BLOCKER, "no-directory",
+                     "Make it, or name another with --disk-dir or --map-disk.",
+                     "disk %s: %s", im->target, e.msg);
+        return;
+    }
+    if (fstatat(dirfd, image_name(im), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+        (own == NULL || !image_is(dirfd, image_name(im), own)))
+        findings_add(f, FINDING_BLOCKER, "target-exists",
+                     "Remove it if nobody needs it, or choose another path.",
+                     "disk %s: %s exists already", im->target, im->path);
+    limits_check(dirfd, im, f);
+}
+
+/* ---- making -------------------------------------------------------------------------- */
+
+static uint64_t be64(const uint8_t *p)
+{
+    uint64_t v = 0;
+
+    for (int i = 0; i < 8; i++)
+        v = v << 8 | p[i];
+    return v;
+}
+
+/* Onto this very file, whatever its name may mean by now. */
+static bool qcow2_make(struct image *im, struct err *e)
+{
+    char fd_path[40], size[24];
+    const char *const argv[] = { "qemu-img",
+                                 "create",
+                                 "-q",
+                                 "-f",
+                                 "qcow2",
+                                 "-o",
+                                 "preallocation=off,lazy_refcounts=off",
+                                 fd_path,
+                                 size,
+                                 NULL };
+    uint8_t head[QCOW2_HEADER];
+
+    snprintf(fd_path, sizeof fd_path, "/proc/self/fd/%d", im->fd);
+    snprintf(size, sizeof size, "%llu", (unsigned long long)im->size);
+    if (!proc_run_keep(argv, &im->fd, 1, CREATE_MS, NULL, 0, e))
+        return false;
+    if (pread(im->fd, head, sizeof head, 0) != (ssize_t)sizeof head ||
+        memcmp(head, "QFI\xfb", 4) != 0)
+        return err_set(e, ERR_SYS, EIO, "qemu-img made no qcow2 image");
+    if (be64(head + 24) != im->size)
+        return err_set(e, ERR_SYS, EIO, "qemu-img made %llu bytes of %llu",
+                       (unsigned long long)be64(head + 24),
+                       (unsigned long long)im->size);
+    return true;
+}
+
+static bool file_make(struct image *im, struct err *e)
+{
+    struct stat st;
+
+    if (fstatat(im->dirfd, image_name(im), &st, AT_SYMLINK_NOFOLLOW) == 0)
+        return err_set(e, ERR_REFUSED, EEXIST, "%s", im->path);
+    im->fd = open_beneath(im->dirfd, ".", O_TMPFILE | O_RDWR);
+    if (im->fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR)) {
+        im->fd = open_beneath(im->dirfd, image_name(im), O_RDWR | O_CREAT | O_EXCL);
+        im->named = im->fd >= 0;
+    }
+    if (im->fd < 0)
+        return err_set(e, errno == EEXIST ? ERR_REFUSED : ERR_SYS, errno, "%s",
+                       im->path);
+    if (!id_of(im->fd, "", &im->id))
+        return err_set(e, ERR_SYS, errno, "%s", im->path);
+    if (strcmp(im->format, "qcow2") == 0)
+        return qcow2_make(im, e) || err_wrap(e, "%s", im->path);
+    if (ftruncate(im->fd, (off_t)im->size) < 0)
+        return err_set(e, ERR_SYS, errno, "%s cannot have %llu bytes", im->path,
+                       (unsigned long long)im->size);
+    return true;
+}
+
+bool image_make(struct image *im, struct err *e)
+{
+    if (!(im->device ? device_open(im, &im->fd, e)
+                     : image_open_dir(im, &im->dirfd, e) && file_make(im, e)))
+        return err_wrap(e, "disk %s", im->target);
+    return true;
+}
+
+bool image_publish(struct image *im, struct err *e)
+{
+    char fd_path[40];
+
+    if (im->device || im->named)
+        return true;
+    snprintf(fd_path, sizeof fd_path, "/proc/self/fd/%d", im->fd);
+    if (linkat(AT_FDCWD, fd_path, im->dirfd, image_name(im), AT_SYMLINK_FOLLOW) < 0)
+        return err_set(e, errno == EEXIST ? ERR_REFUSED : ERR_SYS, errno, "disk %s: %s",
+                       im->target, im->path);
+    im->named = true;
+    return true;
+}
+
+bool image_sync(struct image *im, struct err *e)
+{
+    struct stat st;
+
+    if (fsync(im->fd) < 0 || (im->dirfd >= 0 && fsync(im->dirfd) < 0))
+        return err_set(e, ERR_SYS, errno, "disk %s: cannot write %s to the disk",
+                       im->target, im->path);
+    if (im->device || strcmp(im->format, "raw") != 0)
+        return true;
+    if (fstat(im->fd, &st) < 0)
+        return err_set(e, ERR_SYS, errno, "disk %s: %s", im->target, im->path);
+    if ((uint64_t)st.st_size != im->size) /* the guest would see another disk */
+        return err_set(e, ERR_SYS, EIO, "disk %s: %s has %lld bytes instead of %llu",
+                       im->target, im->path, (long long)st.st_size,
+                       (unsigned long long)im->size);
+    return true;
+}
+
+bool image_remove(struct image *im, struct err *e)
+{
+    struct err why;
+
+    if (im->device || !im->named)
+        return true;
+    if (im->dirfd < 0 && !image_open_dir(im, &im->dirfd, &why)) {
+        if (why.os == ENOENT)
+            return true; /* gone with its directory */
+        *e = why;
+        return err_wrap(e, "disk %s", im->target);
+    }
+    if (image_is(im->dirfd, image_name(im), &im->id)) {
+        if (unlinkat(im->dirfd, image_name(im), 0) < 0)
+            return err_set(e, ERR_SYS, errno, "cannot remove %s", im->path);
+    } else if (faccessat(im->dirfd, image_name(im), F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+        log_warn("images", "left alone: %s is not the file that this move made",
+                 im->path);
+    }
+    im->named = false;
+    return true;
+}
+
+void image_close(struct image *im)
+{
+    fd_close_auto(&im->fd);
+    fd_close_auto(&im->dirfd);
+    im->fd = im->dirfd = -1;
+}

@@ -1,0 +1,72 @@
+/* src/agent/image.h - the disk images of a move: made, found again, removed.
+ *
+ * A new file gets its name only when it is complete and written down in the journal:
+ *
+ *   image_make()     a file without a name (O_TMPFILE), right size and format
+ *   ... the caller's journal says which file it is (->id) ...
+ *   image_publish()  its name, which must be free: never over another file
+ *   image_remove()   only if the name still means that very file
+ *
+ * A crash before the journal so leaves nothing, one after it leaves what the journal names.
+ * Where the file system has no O_TMPFILE (some network ones), the name exists from
+ * image_make() on.  The directory is opened once; below it no symlink is followed.
+ *
+ * A block device may stand for a raw image: it must be empty and of the right size, and is
+ * never removed.  Thread: the move's lock.  Blocks: on the disk, on qemu-img.
+ */
+#ifndef SNM_AGENT_IMAGE_H
+#define SNM_AGENT_IMAGE_H
+
+#include "base/findings.h"
+#include "base/json.h"
+#include "base/paths.h"
+
+/* Which file: the number of an inode is used again after it was removed, so the time of
+ * birth belongs to it. */
+struct image_id {
+    uint64_t dev, ino;
+    uint64_t born_ns; /* 0: the file system does not tell */
+};
+
+struct image {
+    char target[32], format[16];
+    char path[PATHS_MAX]; /* absolute */
+    uint64_t size;        /* virtual, bytes, a multiple of 512 */
+    bool device;          /* an existing block device */
+    bool named;           /* the file has its name */
+    struct image_id id;   /* of a file */
+    int dirfd, fd;        /* -1: not open */
+};
+
+/* From {target, path, format, size}, checked as text and numbers; nothing is opened.
+ * Errors: ERR_PROTO; ERR_REFUSED a path or size that can never work. */
+MUST_CHECK bool image_parse(struct json_object *o, struct image *out, struct err *e);
+/* {target, path, format, size, device, id} and back, for the journal. */
+struct json_object *image_to_json(const struct image *im);
+MUST_CHECK bool image_from_json(struct json_object *o, struct image *out,
+                                struct err *e);
+
+/* The part of ->path after the last '/'. */
+const char *image_name(const struct image *im);
+
+/* What would keep image_make() from working, other than space; adds to @f.  Changes
+ * nothing.  @own: an image that an earlier, dead move made may be in the way; NULL: none. */
+void image_check(const struct image *im, const struct image_id *own,
+                 struct findings *f);
+
+/* Errors: ERR_REFUSED something is there already, a device that is not empty; ERR_SYS. */
+MUST_CHECK bool image_make(struct image *im, struct err *e);
+MUST_CHECK bool image_publish(struct image *im, struct err *e);
+/* To the disk, with its name. */
+MUST_CHECK bool image_sync(struct image *im, struct err *e);
+/* Remove the name if it means our file; a device stays as it is.  Goes on after closing.
+ * Errors: ERR_SYS. */
+MUST_CHECK bool image_remove(struct image *im, struct err *e);
+void image_close(struct image *im);
+
+/* Whether @name in @dirfd is that very file. */
+bool image_is(int dirfd, const char *name, const struct image_id *id);
+/* The directory of ->path, for reading; owned by the caller. */
+MUST_CHECK bool image_open_dir(const struct image *im, int *dirfd, struct err *e);
+
+#endif

@@ -1,0 +1,858 @@
+/* The steps of a move at its destination, with real images, qemu-nbd and journals and a
+ * fake libvirt. */
+#include "unit.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agent/arrival.h"
+#include "agent/arrivals.h"
+#include "base/clock.h"
+#include "base/journal.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/unix.h"
+#include "tests/lib/fake-guest.h"
+#include "tests/lib/own-state.h"
+#include "tests/lib/tmp.h"
+
+#define UUID "6e1ad2a6-1b7e-4c7a-9d4e-0123456789ab"
+#define ID1  "11111111111111111111111111111111"
+#define ID2  "22222222222222222222222222222222"
+
+enum { MIB = 1 << 20, WAIT_MS = 20000 };
+
+static struct fake_guest *fake;
+
+static int setup(void **state)
+{
+    if (tmp_make(state) != 0)
+        return -1;
+    fake = fake_guest_map(tmp_path("guest"));
+    return mkdir(tmp_path("images"), 0700);
+}
+
+static int count(const char *path)
+{
+    DIR *const dir = opendir(path);
+    int n = 0;
+
+    if (dir == NULL)
+        return 0;
+    for (const struct dirent *d; (d = readdir(dir)) != NULL;)
+        n += d->d_name[0] != '.' || strncmp(d->d_name, ".snm", 4) == 0;
+    closedir(dir);
+    return n;
+}
+
+/* Nothing of any move is left on this host. */
+static void assert_no_litter(void)
+{
+    assert_int_equal(count(tmp_path("images")), 0);
+    assert_int_equal(count(PATHS_STATE), 0);
+    assert_int_equal(count(PATHS_RUN), 0);
+    assert_int_equal(count("/run/libvirt"), 0);
+}
+
+static int teardown(void **state)
+{
+    assert_no_litter();
+    assert_int_equal(atomic_load(&fake->early), 0);
+    return tmp_remove(state);
+}
+
+#define TEST_MOVE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+static struct json_object *body_add(struct json_object *disks, const char *target,
+                                    const char *name, const char *format, uint64_t size)
+{
+    struct json_object *const o = json_new();
+
+    json_add_str(json_add_str(o, "target", target), "path", tmp_path(name));
+    json_object_array_add(
+        disks, json_add_u64(json_add_str(o, "format", format), "size", size));
+    return disks;
+}
+
+static struct json_object *body_of(struct json_object *disks)
+{
+    struct json_object *const o = json_new();
+
+    json_add_str(json_add_str(o, "name", "vm1"), "uuid", UUID);
+    return json_add_obj(json_add_str(o, "source", "hosta"), "disks", disks);
+}
+
+/* One raw disk, images/a.img. */
+static struct arrival *parsed(const char *id)
+{
+    AUTO(json_put)
+    struct json_object *body =
+        body_of(body_add(json_object_new_array(), "vda", "images/a.img", "raw", MIB));
+    struct arrival *a = NULL;
+    struct err e;
+
+    assert_ok(arrival_parse(id, &fake_guest_ops, body, &a, &e), e);
+    return a;
+}
+
+static struct arrival *prepared(const char *id)
+{
+    struct arrival *const a = parsed(id);
+    struct err e;
+
+    assert_ok(arrival_prepare(a, &e), e);
+    return a;
+}
+
+static bool exists(const char *path)
+{
+    return faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static void guest_is(enum vdom_run run, enum vdom_why why, bool job)
+{
+    atomic_store(&fake->job, job);
+    atomic_store(&fake->why, (int)why);
+    atomic_store(&fake->run, (int)run);
+}
+
+/* RAM has flowed and is complete; QEMU listens at *qemu's other end. */
+static void ram_flows(struct arrival *a, int *src, int *qemu)
+{
+    AUTO(fd_close) int listener = -1;
+    char sock[PATHS_SOCK_MAX];
+    struct err e;
+
+    paths_ram_sock(sock, a->id, a->name);
+    assert_ok(unix_listen(sock, &listener, &e), e);
+    assert_ok(arrival_ram(a, 0, src, &e), e);
+    assert_ok(fd_write_all(*src, "ramramramend", 12, &e), e);
+    assert_ok(unix_accept(listener, WAIT_MS, NULL, qemu, &e), e);
+    assert_ok(arrival_ram_limit(a, 0, 9, &e), e);
+    guest_is(VDOM_PAUSED, VDOM_WHY_MIGRATION, true);
+    unlink(sock);
+}
+
+struct moving {
+    struct arrival *a;
+    int src, qemu;
+};
+
+static void moving_released(struct moving *m, const char *id)
+{
+    char buf[12];
+    struct err e;
+
+    m->a = prepared(id);
+    ram_flows(m->a, &m->src, &m->qemu);
+    assert_ok(arrival_close(m->a, &e), e);
+    assert_ok(arrival_release(m->a, &e), e);
+    assert_ok(fd_read_all(m->qemu, buf, 12, &e), e);
+    assert_memory_equal(buf, "ramramramend", 12);
+}
+
+static void moving_free(struct moving *m)
+{
+    arrival_free(m->a);
+    close(m->src);
+    close(m->qemu);
+}
+
+static void finish_away(struct arrival *a)
+{
+    AUTO(json_put) struct json_object *left = json_object_new_array();
+    struct err e;
+
+    assert_ok(arrival_finish(a, false, left, &e), e);
+    assert_int_equal(json_object_array_length(left), 0);
+    unlink(tmp_path("images/a.img"));
+}
+
+static void abort_away(struct arrival *a)
+{
+    struct err e;
+
+    assert_ok(arrival_abort(a, &e), e);
+    arrival_free(a);
+}
+
+/* ---- the good way ----------------------------------------------------------------------------- */
+
+static void arrival__prepare_makes_images_tokens_sockets(void **state)
+{
+    AUTO(json_put)
+    struct json_object *body = body_of(
+        body_add(body_add(json_object_new_array(), "vda", "images/a.img", "raw", MIB),
+                 "vdb", "images/b.qcow2", "qcow2", 2 * MIB));
+    struct arrival *a = NULL;
+    char token[PATHS_MAX], path[PATHS_MAX + 40];
+    struct stat st;
+    struct err e;
+
+    (void)state;
+    assert_ok(arrival_parse(ID1, &fake_guest_ops, body, &a, &e), e);
+    assert_ok(arrival_prepare(a, &e), e);
+    assert_ok(arrival_prepare(a, &e), e);
+    assert_int_equal(stat(tmp_path("images/a.img"), &st), 0);
+    assert_int_equal(st.st_size, MIB);
+    assert_true(exists(tmp_path("images/b.qcow2")));
+    arrival_token(a, &a->images[1], token);
+    assert_string_equal(token, tmp_path("images/.snmigrate-" ID1));
+    assert_true(exists(token));
+    assert_int_equal(stat(PATHS_RUN "/" ID1, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0700);
+    snprintf(path, sizeof path, "%s/vdb.sock", a->run_dir);
+    assert_true(exists(path));
+    assert_int_equal(stat(a->ram_dir, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0700);
+    assert_int_equal(st.st_uid, 64055);
+    abort_away(a);
+}
+
+static void arrival__whole_move_runs_once_and_leaves_only_the_images(void **state)
+{
+    struct moving m;
+    struct err e;
+
+    (void)state;
+    moving_released(&m, ID1);
+    assert_false(exists(tmp_path("images/.snmigrate-" ID1)));
+    guest_is(VDOM_PAUSED, VDOM_WHY_USER, false);
+    assert_ok(arrival_commit(m.a, true, clock_ms(), &e), e);
+    assert_string_equal(m.a->ran_state, "running");
+    assert_ok(arrival_commit(m.a, true, clock_ms(), &e), e);
+    assert_int_equal(atomic_load(&fake->resumes), 1);
+    assert_true(exists(tmp_path("images/a.img")));
+    finish_away(m.a);
+    moving_free(&m);
+}
+
+static void arrival__paused_guest_stays_paused(void **state)
+{
+    struct moving m;
+    struct err e;
+
+    (void)state;
+    moving_released(&m, ID1);
+    guest_is(VDOM_PAUSED, VDOM_WHY_USER, false);
+    assert_ok(arrival_commit(m.a, false, clock_ms(), &e), e);
+    assert_string_equal(m.a->ran_state, "paused");
+    assert_int_equal(atomic_load(&fake->resumes), 0);
+    finish_away(m.a);
+    moving_free(&m);
+}
+
+/* ---- steps out of order -------------------------------------------------------------------------- */
+
+static void arrival__steps_out_of_order_are_refused(void **state)
+{
+    AUTO(json_put) struct json_object *left = json_object_new_array();
+    struct moving m;
+    struct err e;
+
+    (void)state;
+    m.a = prepared(ID1);
+    guest_is(VDOM_PAUSED, VDOM_WHY_USER, false);
+    assert_err(arrival_release(m.a, &e), e, ERR_REFUSED);
+    assert_err(arrival_commit(m.a, true, clock_ms(), &e), e, ERR_REFUSED);
+    assert_err(arrival_finish(m.a, false, left, &e), e, ERR_REFUSED);
+    ram_flows(m.a, &m.src, &m.qemu);
+    assert_ok(arrival_close(m.a, &e), e);
+    assert_err(arrival_commit(m.a, true, clock_ms(), &e), e, ERR_REFUSED);
+    assert_ok(arrival_release(m.a, &e), e);
+    assert_err(arrival_prepare(m.a, &e), e, ERR_REFUSED);
+    assert_int_equal(atomic_load(&fake->resumes), 0);
+    guest_is(VDOM_PAUSED, VDOM_WHY_USER, false);
+    assert_ok(arrival_commit(m.a, true, clock_ms(), &e), e);
+    assert_err(arrival_abort(m.a, &e), e, ERR_REFUSED);
+    assert_int_equal(atomic_load(&fake->removes), 0);
+    finish_away(m.a);
+    assert_err(arrival_abort(m.a, &e), e, ERR_REFUSED);
+    moving_free(&m);
+}
+
+static void arrival__release_without_a_ram_stream_is_refused(void **state)
+{
+    struct arrival *const a = prepared(ID1);
+    struct err e;
+
+    (void)state;
+    assert_ok(arrival_close(a, &e), e);
+    assert_err(arrival_release(a, &e), e, ERR_REFUSED);
+    assert_contains(e.msg, "no RAM stream");
+    abort_away(a);
+}
+
+static void arrival__disks_cannot_be_reached_after_close(void **state)
+{
+    struct arrival *const a = prepared(ID1);
+    int fd = -1;
+    struct err e;
+
+    (void)state;
+    assert_ok(arrival_disk(a, "vda", &fd, &e), e);
+    close(fd);
+    assert_err(arrival_disk(a, "vdb", &fd, &e), e, ERR_REFUSED);
+    assert_ok(arrival_close(a, &e), e);
+    assert_ok(arrival_close(a, &e), e);
+    assert_err(arrival_disk(a, "vda", &fd, &e), e, ERR_REFUSED);
+    abort_away(a);
+}
+
+static void arrival__killed_writer_is_not_closed(void **state)
+{
+    struct arrival *const a = prepared(ID1);
+    int fd;
+    struct err e;
+
+    (void)state;
+    kill(a->writers[0].proc.pid, SIGKILL);
+    while (arrival_disk(a, "vda", &fd, &e))
+        close(fd);
+    assert_contains(e.msg, "vda");
+    assert_err(arrival_close(a, &e), e, ERR_SYS);
+    assert_contains(e.msg, "killed by signal 9");
+    assert_err(arrival_close(a, &e), e, ERR_SYS);
+    assert_err(arrival_release(a, &e), e, ERR_REFUSED);
+    abort_away(a);
+}
+
+/* ---- RAM streams ------------------------------------------------------------------------------------ */
+
+static void arrival__limit_of_an_earlier_ram_stream_is_refused(void **state)
+{
+    struct arrival *const a = prepared(ID1);
+    int src, qemu, again;
+    struct err e;
+
+    (void)state;
+    assert_err(arrival_ram_limit(a, 0, 9, &e), e, ERR_REFUSED);
+    ram_flows(a, &src, &qemu);
+    assert_err(arrival_ram(a, 1, &again, &e), e, ERR_REFUSED); /* not over */
+    close(qemu);
+    close(src);
+    const int64_t end = clock_ms() + WAIT_MS;
+    while (!arrival_ram(a, 1, &again, &e))
+        assert_true(clock_left_ms(end) > 0);
+    assert_err(arrival_ram_limit(a, 0, 1000, &e), e, ERR_REFUSED);
+    assert_ok(arrival_ram_limit(a, 1, 10, &e), e);
+    close(again);
+    abort_away(a);
+}
+
+/* ---- commit ------------------------------------------------------------------------------------------- */
+
+static void *later_ready(void *arg)
+{
+    (void)arg;
+    clock_sleep_ms(100);
+    guest_is(VDOM_PAUSED, VDOM_WHY_MIGRATION, false);
+    clock_sleep_ms(50);
+    guest_is(VDOM_PAUSED, VDOM_WHY_USER, true);
+    clock_sleep_ms(50);
+    atomic_store(&fake->job, 0);
+    return NULL;
+}
+
+/* fake->early, which every test looks at, counts a resume before that. */
+static void arrival__commit_waits_for_the_end_of_the_migration(void **state)
+{
+    struct moving m;
+    pthread_t t;
+    struct err e;
+
+    (void)state;
+    moving_released(&m, ID1);
+    assert_int_equal(pthread_create(&t, NULL, later_ready, NULL), 0);
+    assert_ok(arrival_commit(m.a, true, clock_ms(), &e), e);
+    pthread_join(t, NULL);
+    assert_int_equal(atomic_load(&fake->resumes), 1);
+    assert_true(m.a->ran_ms >= 190);
+    finish_away(m.a);
+    moving_free(&m);
+}
+
+static void arrival__commit_tries_again_while_an_image_is_locked(void **state)
+{
+    struct moving m;
+    struct err e;
+
+    (void)state;
+    moving_released(&m, ID1);
+    guest_is(VDOM_PAUSED, VDOM_WHY_USER, false);
+    atomic_store(&fake->resume_fails, 3);
+    assert_ok(arrival_commit(m.a, true, clock_ms(), &e), e);
+    assert_int_equal(atomic_load(&fake->resumes), 4);
+    finish_away(m.a);
+    moving_free(&m);
+}
+
+static void arrival__commit_outlives_a_restart_of_libvirt(void **state)
+{
+    struct moving m;
+    struct err e;
+
+    (void)state;
+    moving_released(&m, ID1);
+    guest_is(VDOM_PAUSED, VDOM_WHY_USER, false);
+    atomic_store(&fake->look_fails, 1);
+    atomic_store(&fake->open_fails, 3);
+    assert_ok(arrival_commit(m.a, true, clock_ms(), &e), e);
+    assert_int_equal(atomic_load(&fake->open_fails), 0);
+    finish_away(m.a);
+    moving_free(&m);
+}
+
+static void arrival__commit_of_a_domain_that_is_gone_is_not_committed(void **state)
+{
+    struct moving m;
+    struct err e;
+
+    (void)state;
+    moving_released(&m, ID1);
+    guest_is(VDOM_NONE, VDOM_WHY_OTHER, false);
+    assert_err(arrival_commit(m.a, true, clock_ms(), &e), e, ERR_GUEST);
+    assert_int_equal(atomic_load(&fake->resumes), 0);
+    assert_ok(arrival_abort(m.a, &e), e);
+    moving_free(&m);
+}
+
+/* ---- a later agent ---------------------------------------------------------------------------------------- */
+
+/* The process is gone, as far as the host can tell. */
+static struct arrival *reloaded(struct arrival *a)
+{
+    struct arrival *b = NULL;
+    char id[PATHS_ID_LEN + 1];
+    struct err e;
+
+    memcpy(id, a->id, sizeof id);
+    arrival_free(a);
+    assert_ok(arrival_load(id, &fake_guest_ops, 0, &b, &e), e);
+    assert_non_null(b);
+    return b;
+}
+
+static void arrival__later_agent_commits_from_the_journal(void **state)
+{
+    struct moving m;
+    struct err e;
+
+    (void)state;
+    moving_released(&m, ID1);
+    m.a = reloaded(m.a);
+    assert_string_equal(m.a->name, "vm1");
+    guest_is(VDOM_PAUSED, VDOM_WHY_USER, false);
+    assert_ok(arrival_commit(m.a, true, clock_ms(), &e), e);
+    assert_int_equal(atomic_load(&fake->resumes), 1);
+    m.a = reloaded(m.a);
+    assert_ok(arrival_commit(m.a, true, clock_ms(), &e), e);
+    assert_string_equal(m.a->ran_state, "running");
+    assert_int_equal(atomic_load(&fake->resumes), 1);
+    finish_away(m.a);
+    moving_free(&m);
+}
+
+/* It died between "committed" and the resume, or right after the resume. */
+static void arrival__later_agent_goes_on_after_committed(void **state)
+{
+    static const enum vdom_run found[] = { VDOM_PAUSED, VDOM_RUNNING, VDOM_OFF };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof found / sizeof found[0]; i++) {
+        struct moving m;
+        struct err e;
+
+        moving_released(&m, ID1);
+        assert_ok(journal_step(m.a->journal, "committed", NULL, &e), e);
+        m.a = reloaded(m.a);
+        assert_err(arrival_abort(m.a, &e), e, ERR_REFUSED);
+        guest_is(found[i], VDOM_WHY_USER, false);
+        atomic_store(&fake->resumes, 0);
+        assert_ok(arrival_commit(m.a, true, clock_ms(), &e), e);
+        assert_int_equal(atomic_load(&fake->resumes), found[i] == VDOM_PAUSED);
+        finish_away(m.a);
+        moving_free(&m);
+        guest_is(VDOM_NONE, VDOM_WHY_OTHER, false);
+    }
+}
+
+static void arrival__later_agent_cannot_go_on_before_released(void **state)
+{
+    struct arrival *a = reloaded(prepared(ID1));
+    int fd;
+    struct err e;
+
+    (void)state;
+    guest_is(VDOM_PAUSED, VDOM_WHY_USER, false);
+    assert_err(arrival_close(a, &e), e, ERR_REFUSED);
+    assert_err(arrival_disk(a, "vda", &fd, &e), e, ERR_REFUSED);
+    assert_err(arrival_ram(a, 0, &fd, &e), e, ERR_REFUSED);
+    assert_err(arrival_release(a, &e), e, ERR_REFUSED);
+    assert_err(arrival_commit(a, true, clock_ms(), &e), e, ERR_REFUSED);
+    assert_ok(arrival_abort(a, &e), e);
+    assert_int_equal(atomic_load(&fake->removes), 1);
+    arrival_free(a);
+}
+
+static void arrival__move_of_a_live_agent_cannot_be_loaded(void **state)
+{
+    struct arrival *const a = prepared(ID1);
+    struct arrival *b = NULL;
+    struct err e;
+
+    (void)state;
+    assert_err(arrival_load(ID1, &fake_guest_ops, 100, &b, &e), e, ERR_REFUSED);
+    assert_ok(arrival_peek(ID1, &fake_guest_ops, &b, &e), e);
+    assert_non_null(b);
+    arrival_free(b);
+    abort_away(a);
+    assert_ok(arrival_load(ID1, &fake_guest_ops, 100, &b, &e), e);
+    assert_null(b);
+}
+
+/* Another role's journal (this host is the source of another move) is not touched. */
+static void arrival__journal_of_a_source_is_not_ours(void **state)
+{
+    AUTO(journal_close) struct journal *j = NULL;
+    struct arrival *b = NULL;
+    struct err e;
+
+    (void)state;
+    assert_ok(dir_private(PATHS_STATE, &e), e);
+    assert_ok(journal_open(PATHS_STATE "/" ID2, &j, &e), e);
+    assert_ok(journal_step(j, "prepared", json_add_str(json_new(), "uuid", UUID), &e),
+              e);
+    assert_ok(arrival_load(ID2, &fake_guest_ops, 0, &b, &e), e);
+    assert_null(b);
+    abort_away(prepared(ID1));
+    assert_true(exists(PATHS_STATE "/" ID2 "/journal"));
+    /* Both roles of one move on one host: refused, and the source's journal stays. */
+    struct arrival *const a = parsed(ID2);
+    assert_err(arrival_prepare(a, &e), e, ERR_REFUSED);
+    arrival_free(a);
+    assert_true(exists(PATHS_STATE "/" ID2 "/journal"));
+    journal_remove(PATHS_STATE "/" ID2);
+}
+
+/* ---- abort ------------------------------------------------------------------------------------------------ */
+
+static void arrival__abort_removes_the_domain_it_brought(void **state)
+{
+    struct moving m;
+    struct err e;
+
+    (void)state;
+    moving_released(&m, ID1);
+    guest_is(VDOM_PAUSED, VDOM_WHY_USER, false);
+    atomic_store(&fake->defined, 1);
+    assert_ok(arrival_abort(m.a, &e), e);
+    assert_ok(arrival_abort(m.a, &e), e);
+    assert_int_equal(atomic_load(&fake->run), VDOM_NONE);
+    assert_int_equal(atomic_load(&fake->removes), 1);
+    moving_free(&m);
+}
+
+static void arrival__abort_keeps_a_definition_that_was_there_before(void **state)
+{
+    struct moving m;
+    struct err e;
+
+    (void)state;
+    atomic_store(&fake->defined, 1);
+    guest_is(VDOM_OFF, VDOM_WHY_OTHER, false);
+    moving_released(&m, ID1);
+    guest_is(VDOM_PAUSED, VDOM_WHY_USER, false);
+    m.a = reloaded(m.a);
+    assert_ok(arrival_abort(m.a, &e), e);
+    assert_int_equal(atomic_load(&fake->run), VDOM_OFF);
+    assert_int_equal(atomic_load(&fake->undefines), 0);
+    moving_free(&m);
+}
+
+static void arrival__abort_never_removes_a_guest_that_may_have_run(void **state)
+{
+    struct moving m;
+    struct err e;
+
+    (void)state;
+    moving_released(&m, ID1);
+    guest_is(VDOM_RUNNING, VDOM_WHY_OTHER, false);
+    assert_err(arrival_abort(m.a, &e), e, ERR_REFUSED);
+    guest_is(VDOM_PAUSED, VDOM_WHY_IOERROR, false);
+    assert_err(arrival_abort(m.a, &e), e, ERR_REFUSED);
+    guest_is(VDOM_OTHER, VDOM_WHY_OTHER, false);
+    assert_err(arrival_abort(m.a, &e), e, ERR_REFUSED);
+    assert_int_equal(atomic_load(&fake->removes), 0);
+    assert_true(exists(tmp_path("images/a.img")));
+    guest_is(VDOM_NONE, VDOM_WHY_OTHER, false);
+    assert_ok(arrival_abort(m.a, &e), e);
+    moving_free(&m);
+}
+
+static void arrival__abort_without_libvirt_keeps_images_and_journal(void **state)
+{
+    struct arrival *const a = prepared(ID1);
+    struct err e;
+
+    (void)state;
+    atomic_store(&fake->look_fails, 100);
+    assert_err(arrival_abort(a, &e), e, ERR_VIRT);
+    assert_true(exists(tmp_path("images/a.img")));
+    assert_true(exists(PATHS_STATE "/" ID1 "/journal"));
+    assert_err(arrival_prepare(a, &e), e,
+               ERR_REFUSED); /* not good for a move any more */
+    atomic_store(&fake->look_fails, 0);
+    abort_away(a);
+}
+
+static void arrival__abort_drops_held_ram(void **state)
+{
+    struct moving m;
+    char buf[20];
+    struct err e;
+
+    (void)state;
+    m.a = prepared(ID1);
+    ram_flows(m.a, &m.src, &m.qemu);
+    assert_ok(arrival_abort(m.a, &e), e);
+    ssize_t n = 0, k;
+    while ((k = read(m.qemu, buf, sizeof buf)) > 0)
+        n += k;
+    assert_true(n <= 9);
+    moving_free(&m);
+}
+
+static void arrival__abort_leaves_a_file_that_took_the_images_place(void **state)
+{
+    struct arrival *const a = prepared(ID1);
+    struct err e;
+
+    (void)state;
+    assert_int_equal(rename(tmp_path("images/a.img"), tmp_path("moved")), 0);
+    AUTO(fd_close) int fd = open(tmp_path("images/a.img"), O_CREAT | O_WRONLY, 0600);
+    assert_ok(arrival_abort(a, &e), e);
+    assert_true(exists(tmp_path("images/a.img")));
+    unlink(tmp_path("images/a.img"));
+    arrival_free(a);
+}
+
+/* ---- prepare: what is in the way ------------------------------------------------------------------------------ */
+
+static void arrival__existing_target_is_refused_and_all_undone(void **state)
+{
+    AUTO(json_put)
+    struct json_object *body = body_of(
+        body_add(body_add(json_object_new_array(), "vda", "images/a.img", "raw", MIB),
+                 "vdb", "images/b.img", "raw", MIB));
+    AUTO(fd_close) int fd = open(tmp_path("images/b.img"), O_CREAT | O_WRONLY, 0600);
+    struct arrival *a = NULL;
+    struct err e;
+
+    (void)state;
+    assert_ok(arrival_parse(ID1, &fake_guest_ops, body, &a, &e), e);
+    assert_err(arrival_prepare(a, &e), e, ERR_REFUSED);
+    assert_contains(e.msg, "b.img");
+    arrival_free(a);
+    assert_true(exists(tmp_path("images/b.img")));
+    unlink(tmp_path("images/b.img"));
+}
+
+static void arrival__two_disks_on_one_path_are_refused(void **state)
+{
+    AUTO(json_put)
+    struct json_object *body = body_of(
+        body_add(body_add(json_object_new_array(), "vda", "images/a.img", "raw", MIB),
+                 "vdb", "images/a.img", "raw", MIB));
+    struct arrival *a = NULL;
+    struct err e;
+
+    (void)state;
+    assert_err(arrival_parse(ID1, &fake_guest_ops, body, &a, &e), e, ERR_REFUSED);
+}
+
+static void arrival__active_domain_of_that_uuid_is_refused(void **state)
+{
+    struct arrival *const a = parsed(ID1);
+    struct err e;
+
+    (void)state;
+    guest_is(VDOM_RUNNING, VDOM_WHY_OTHER, false);
+    assert_err(arrival_prepare(a, &e), e, ERR_REFUSED);
+    guest_is(VDOM_PAUSED, VDOM_WHY_USER, false);
+    assert_int_equal(atomic_load(&fake->removes), 0);
+    arrival_free(a);
+}
+
+static void arrival__dead_move_of_the_same_vm_is_removed(void **state)
+{
+    struct arrival *const old = prepared(ID1);
+    struct stat before, after;
+
+    (void)state;
+    /* kill -9: the locks go, all else stays. */
+    kill(old->writers[0].proc.pid, SIGKILL);
+    arrival_free(old);
+    guest_is(VDOM_PAUSED, VDOM_WHY_MIGRATION, true);
+    assert_int_equal(stat(tmp_path("images/a.img"), &before), 0);
+    struct arrival *const a = prepared(ID2);
+    assert_int_equal(stat(tmp_path("images/a.img"), &after), 0);
+    assert_int_equal(atomic_load(&fake->removes), 1);
+    assert_false(exists(PATHS_STATE "/" ID1));
+    assert_false(exists(PATHS_RUN "/" ID1));
+    assert_false(exists(tmp_path("images/.snmigrate-" ID1)));
+    abort_away(a);
+}
+
+static void arrival__same_id_again_after_a_crash_starts_anew(void **state)
+{
+    (void)state;
+    arrival_free(prepared(ID1));
+    abort_away(prepared(ID1));
+}
+
+static void arrival__second_move_of_the_same_vm_is_refused(void **state)
+{
+    struct arrival *const first = prepared(ID1), *const second = parsed(ID2);
+    struct err e;
+
+    (void)state;
+    assert_err(arrival_prepare(second, &e), e, ERR_REFUSED);
+    assert_contains(e.msg, "another move of this VM is running");
+    arrival_free(second);
+    /* The first is unharmed. */
+    assert_ok(arrival_close(first, &e), e);
+    abort_away(first);
+}
+
+/* The same id from another agent must not tear down what the first one uses. */
+static void arrival__same_id_while_alive_is_refused(void **state)
+{
+    struct arrival *const first = prepared(ID1), *const second = parsed(ID1);
+    int fd;
+    struct err e;
+
+    (void)state;
+    assert_err(arrival_prepare(second, &e), e, ERR_REFUSED);
+    arrival_free(second);
+    assert_ok(arrival_disk(first, "vda", &fd, &e), e);
+    close(fd);
+    assert_true(exists(first->ram_dir));
+    abort_away(first);
+}
+
+static void
+arrival__unfinished_committed_move_blocks_while_its_domain_is_there(void **state)
+{
+    struct arrival *const a = parsed(ID2);
+    struct moving m;
+    struct err e;
+
+    (void)state;
+    moving_released(&m, ID1);
+    guest_is(VDOM_PAUSED, VDOM_WHY_USER, false);
+    assert_ok(arrival_commit(m.a, true, clock_ms(), &e), e);
+    moving_free(&m);
+    guest_is(VDOM_OFF, VDOM_WHY_OTHER, false);
+    assert_err(arrival_prepare(a, &e), e, ERR_REFUSED);
+    assert_contains(e.msg, "was not finished");
+    arrival_free(a);
+    assert_true(exists(tmp_path("images/a.img")));
+    /* The VM has moved away since: history. */
+    guest_is(VDOM_NONE, VDOM_WHY_OTHER, false);
+    unlink(tmp_path("images/a.img"));
+    abort_away(prepared(ID2));
+}
+
+/* ---- the link is lost --------------------------------------------------------------------------------------------- */
+
+static void arrival__lost_before_release_leaves_nothing(void **state)
+{
+    struct moving m;
+    struct err e;
+
+    (void)state;
+    m.a = prepared(ID1);
+    ram_flows(m.a, &m.src, &m.qemu);
+    assert_ok(arrival_close(m.a, &e), e);
+    arrival_lost(m.a);
+    assert_no_litter();
+    moving_free(&m);
+}
+
+static void arrival__lost_after_release_delivers_ram_and_keeps_all(void **state)
+{
+    char buf[64];
+    struct moving m;
+    struct err e;
+
+    (void)state;
+    m.a = prepared(ID1);
+    ram_flows(m.a, &m.src, &m.qemu);
+    assert_ok(arrival_close(m.a, &e), e);
+    assert_ok(arrival_release(m.a, &e), e);
+    close(m.src); /* as the link does when it breaks */
+    m.src = -1;
+    shutdown(m.qemu, SHUT_WR);
+    arrival_lost(m.a);
+    ssize_t n = 0, k;
+    while ((k = read(m.qemu, buf, sizeof buf)) > 0)
+        n += k;
+    assert_int_equal(n, 12);
+    assert_int_equal(atomic_load(&fake->removes), 0);
+    m.a = reloaded(m.a);
+    assert_true(exists(tmp_path("images/a.img")));
+    assert_ok(arrival_abort(m.a, &e), e);
+    moving_free(&m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST_MOVE(arrival__prepare_makes_images_tokens_sockets),
+        TEST_MOVE(arrival__whole_move_runs_once_and_leaves_only_the_images),
+        TEST_MOVE(arrival__paused_guest_stays_paused),
+        TEST_MOVE(arrival__steps_out_of_order_are_refused),
+        TEST_MOVE(arrival__release_without_a_ram_stream_is_refused),
+        TEST_MOVE(arrival__disks_cannot_be_reached_after_close),
+        TEST_MOVE(arrival__killed_writer_is_not_closed),
+        TEST_MOVE(arrival__limit_of_an_earlier_ram_stream_is_refused),
+        TEST_MOVE(arrival__commit_waits_for_the_end_of_the_migration),
+        TEST_MOVE(arrival__commit_tries_again_while_an_image_is_locked),
+        TEST_MOVE(arrival__commit_outlives_a_restart_of_libvirt),
+        TEST_MOVE(arrival__commit_of_a_domain_that_is_gone_is_not_committed),
+        TEST_MOVE(arrival__later_agent_commits_from_the_journal),
+        TEST_MOVE(arrival__later_agent_goes_on_after_committed),
+        TEST_MOVE(arrival__later_agent_cannot_go_on_before_released),
+        TEST_MOVE(arrival__move_of_a_live_agent_cannot_be_loaded),
+        TEST_MOVE(arrival__journal_of_a_source_is_not_ours),
+        TEST_MOVE(arrival__abort_removes_the_domain_it_brought),
+        TEST_MOVE(arrival__abort_keeps_a_definition_that_was_there_before),
+        TEST_MOVE(arrival__abort_never_removes_a_guest_that_may_have_run),
+        TEST_MOVE(arrival__abort_without_libvirt_keeps_images_and_journal),
+        TEST_MOVE(arrival__abort_drops_held_ram),
+        TEST_MOVE(arrival__abort_leaves_a_file_that_took_the_images_place),
+        TEST_MOVE(arrival__existing_target_is_refused_and_all_undone),
+        TEST_MOVE(arrival__two_disks_on_one_path_are_refused),
+        TEST_MOVE(arrival__active_domain_of_that_uuid_is_refused),
+        TEST_MOVE(arrival__dead_move_of_the_same_vm_is_removed),
+        TEST_MOVE(arrival__same_id_again_after_a_crash_starts_anew),
+        TEST_MOVE(arrival__second_move_of_the_same_vm_is_refused),
+        TEST_MOVE(arrival__same_id_while_alive_is_refused),
+        TEST_MOVE(arrival__unfinished_committed_move_blocks_while_its_domain_is_there),
+        TEST_MOVE(arrival__lost_before_release_leaves_nothing),
+        TEST_MOVE(arrival__lost_after_release_delivers_ram_and_keeps_all),
+    };
+
+    own_state();
+    signal(SIGPIPE, SIG_IGN);
+    log_init(LOG_ERROR, "dst");
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,498 @@
+#include "unit.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agent/image.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/proc.h"
+#include "base/unix.h"
+#include "tests/lib/tmp.h"
+
+enum { MIB = 1 << 20 };
+
+static struct json_object *disk(const char *target, const char *path,
+                                const char *format, uint64_t size)
+{
+    struct json_object *const o = json_new();
+
+    json_add_str(json_add_str(o, "target", target), "path", path);
+    return json_add_u64(json_add_str(o, "format", format), "size", size);
+}
+
+static bool parse(const char *target, const char *path, const char *format,
+                  uint64_t size, struct image *out, struct err *e)
+{
+    AUTO(json_put) struct json_object *o = disk(target, path, format, size);
+
+    return image_parse(o, out, e);
+}
+
+static struct image image(const char *name, const char *format, uint64_t size)
+{
+    struct image im;
+    struct err e;
+
+    assert_ok(parse("vda", tmp_path(name), format, size, &im, &e), e);
+    return im;
+}
+
+static void put_file(const char *name, const char *text)
+{
+    AUTO(fd_close) int fd = open(tmp_path(name), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    struct err e;
+
+    assert_ok(fd_write_all(fd, text, strlen(text), &e), e);
+}
+
+static bool exists(const char *name)
+{
+    return faccessat(AT_FDCWD, tmp_path(name), F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static void make(struct image *im)
+{
+    struct err e;
+
+    assert_ok(image_make(im, &e), e);
+    assert_ok(image_publish(im, &e), e);
+}
+
+/* ---- text ------------------------------------------------------------------------------ */
+
+static void image__paths_that_climb_are_refused(void **state)
+{
+    static const char *const bad[] = {
+        "x.img",  "../../etc/cron.d/x",
+        "./x",    "/a/../etc/x",
+        "/a/./x", "/a/..",
+        "/a/.",   "/a/",
+        "/",      "",
+        "/a//b",  "/etc/cron.d/../x",
+    };
+    struct image im;
+    struct err e;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        if (parse("vda", bad[i], "raw", 512, &im, &e))
+            fail_msg("taken: %s", bad[i]);
+    char name[300];
+    memset(name, 'x', sizeof name - 1);
+    name[0] = '/';
+    name[256] = '\0'; /* 255 bytes after the '/' */
+    assert_ok(parse("vda", name, "raw", 512, &im, &e), e);
+    name[256] = 'x';
+    name[257] = '\0';
+    assert_err(parse("vda", name, "raw", 512, &im, &e), e, ERR_REFUSED);
+    assert_false(parse("vda", "/a/b\nc", "raw", 512, &im, &e));
+}
+
+static void image__targets_formats_sizes_are_checked(void **state)
+{
+    struct image im;
+    struct err e;
+
+    (void)state;
+    assert_err(parse("", "/x", "raw", 512, &im, &e), e, ERR_PROTO);
+    assert_err(parse("a/b", "/x", "raw", 512, &im, &e), e, ERR_PROTO);
+    assert_err(parse("..", "/x", "raw", 512, &im, &e), e, ERR_PROTO);
+    assert_err(parse("vda", "/x", "vmdk", 512, &im, &e), e, ERR_PROTO);
+    assert_err(parse("vda", "/x", "raw", 0, &im, &e), e, ERR_REFUSED);
+    assert_err(parse("vda", "/x", "qcow2", 1000001, &im, &e), e, ERR_REFUSED);
+    assert_err(parse("vda", "/x", "raw", UINT64_MAX - 511, &im, &e), e, ERR_REFUSED);
+    assert_ok(parse("vda", "/x", "raw", 512, &im, &e), e);
+}
+
+static void image__journal_form_is_read_back(void **state)
+{
+    struct image im = image("a.img", "qcow2", 10 * MIB), back;
+    struct err e;
+
+    (void)state;
+    im.id = (struct image_id){ 1, UINT64_MAX, 3 };
+    AUTO(json_put) struct json_object *o = image_to_json(&im);
+    assert_ok(image_from_json(o, &back, &e), e);
+    assert_string_equal(back.path, im.path);
+    assert_string_equal(back.target, "vda");
+    assert_string_equal(back.format, "qcow2");
+    assert_int_equal(back.size, 10 * MIB);
+    assert_memory_equal(&back.id, &im.id, sizeof im.id);
+}
+
+/* ---- making ------------------------------------------------------------------------------ */
+
+static void image__raw_has_the_exact_size_and_no_blocks(void **state)
+{
+    struct image im = image("a.img", "raw", 3 * MIB + 512);
+    struct stat st;
+    struct err e;
+
+    (void)state;
+    make(&im);
+    assert_int_equal(stat(tmp_path("a.img"), &st), 0);
+    assert_int_equal(st.st_size, 3 * MIB + 512);
+    assert_int_equal(st.st_blocks, 0);
+    assert_int_equal(st.st_mode & 07777, 0600);
+    assert_ok(image_sync(&im, &e), e);
+    image_close(&im);
+}
+
+static void image__qcow2_has_the_exact_virtual_size(void **state)
+{
+    struct image im = image("a.qcow2", "qcow2", 7 * MIB + 512);
+    const char *const argv[] = { "qemu-img", "info", "--output=json",
+                                 tmp_path("a.qcow2"), NULL };
+    char out[4096];
+    struct err e;
+
+    (void)state;
+    make(&im);
+    assert_ok(proc_run(argv, 10000, out, sizeof out, &e), e);
+    assert_contains(out, "\"virtual-size\": 7340544");
+    assert_contains(out, "\"lazy-refcounts\": false");
+    assert_contains(out, "\"format\": \"qcow2\"");
+    image_close(&im);
+}
+
+static void image__without_publish_nothing_is_left(void **state)
+{
+    struct image im = image("a.qcow2", "qcow2", MIB);
+    struct err e;
+
+    (void)state;
+    assert_ok(image_make(&im, &e), e);
+    assert_false(exists("a.qcow2"));
+    assert_ok(image_remove(&im, &e), e);
+    image_close(&im);
+    assert_false(exists("a.qcow2"));
+}
+
+static void image__existing_file_is_never_touched(void **state)
+{
+    struct image im = image("a.img", "raw", MIB);
+    struct stat st;
+    struct err e;
+
+    (void)state;
+    put_file("a.img", "precious");
+    assert_err(image_make(&im, &e), e, ERR_REFUSED);
+    assert_int_equal(e.os, EEXIST);
+    assert_ok(image_remove(&im, &e), e);
+    image_close(&im);
+    assert_int_equal(stat(tmp_path("a.img"), &st), 0);
+    assert_int_equal(st.st_size, 8);
+}
+
+static void image__file_that_appears_before_publish_is_never_touched(void **state)
+{
+    struct image im = image("a.img", "raw", MIB);
+    struct stat st;
+    struct err e;
+
+    (void)state;
+    assert_ok(image_make(&im, &e), e);
+    put_file("a.img", "precious");
+    assert_err(image_publish(&im, &e), e, ERR_REFUSED);
+    assert_ok(image_remove(&im, &e), e);
+    image_close(&im);
+    assert_int_equal(stat(tmp_path("a.img"), &st), 0);
+    assert_int_equal(st.st_size, 8);
+}
+
+static void image__symlink_at_the_name_is_not_followed(void **state)
+{
+    struct image im = image("a.img", "raw", MIB);
+    struct err e;
+
+    (void)state;
+    put_file("victim", "precious");
+    assert_int_equal(symlink(tmp_path("victim"), tmp_path("a.img")), 0);
+    assert_err(image_make(&im, &e), e, ERR_REFUSED);
+    image_close(&im);
+    unlink(tmp_path("a.img"));
+    /* A dangling one, too. */
+    assert_int_equal(symlink(tmp_path("nobody"), tmp_path("a.img")), 0);
+    assert_err(image_make(&im, &e), e, ERR_REFUSED);
+    image_close(&im);
+    assert_false(exists("nobody"));
+}
+
+/* Somebody swaps the name between a symlink and nothing all the time. */
+static atomic_bool swapping;
+
+static void *swapper(void *arg)
+{
+    char link[200], victim[200];
+
+    (void)arg;
+    snprintf(link, sizeof link, "%s", tmp_path("a.img"));
+    snprintf(victim, sizeof victim, "%s", tmp_path("victim"));
+    while (atomic_load(&swapping)) {
+        if (symlink(victim, link) == 0)
+            unlink(link);
+    }
+    return NULL;
+}
+
+static void image__symlink_swapped_in_a_loop_is_never_followed(void **state)
+{
+    struct stat st;
+    pthread_t t;
+    struct err e;
+    int made = 0;
+
+    (void)state;
+    put_file("victim", "precious");
+    atomic_store(&swapping, true);
+    assert_int_equal(pthread_create(&t, NULL, swapper, NULL), 0);
+    for (int i = 0; i < 300; i++) {
+        struct image im = image("a.img", "raw", MIB);
+
+        if (image_make(&im, &e) && image_publish(&im, &e)) {
+            made++;
+            assert_ok(image_remove(&im, &e), e);
+        } else {
+            assert_int_equal(e.os, EEXIST);
+        }
+        image_close(&im);
+    }
+    atomic_store(&swapping, false);
+    pthread_join(t, NULL);
+    print_message("made %d of 300\n", made);
+    assert_int_equal(stat(tmp_path("victim"), &st), 0);
+    assert_int_equal(st.st_size, 8);
+}
+
+/* ---- removing ------------------------------------------------------------------------------ */
+
+static void image__remove_takes_only_the_file_it_made(void **state)
+{
+    struct image im = image("a.img", "raw", MIB);
+    struct err e;
+
+    (void)state;
+    make(&im);
+    image_close(&im);
+    assert_int_equal(rename(tmp_path("a.img"), tmp_path("moved")), 0);
+    put_file("a.img", "precious");
+    assert_ok(image_remove(&im, &e), e);
+    image_close(&im);
+    assert_true(exists("a.img"));
+    assert_true(exists("moved"));
+}
+
+/* ext4 gives the next file the inode number of the one just removed. */
+static void image__remove_leaves_a_file_with_the_same_inode_number(void **state)
+{
+    struct image im = image("a.img", "raw", MIB);
+    struct err e;
+    struct stat st;
+
+    (void)state;
+    make(&im);
+    image_close(&im);
+    unlink(tmp_path("a.img"));
+    clock_sleep_ms(20); /* times of files move in ticks of up to 10 ms */
+    put_file("a.img", "precious");
+    assert_int_equal(stat(tmp_path("a.img"), &st), 0);
+    print_message("inode reused: %s\n", st.st_ino == im.id.ino ? "yes" : "no");
+    assert_ok(image_remove(&im, &e), e);
+    image_close(&im);
+    assert_true(exists("a.img"));
+}
+
+static void image__remove_works_from_the_journal(void **state)
+{
+    struct image im = image("a.img", "raw", MIB), back;
+    struct err e;
+
+    (void)state;
+    make(&im);
+    AUTO(json_put) struct json_object *o = image_to_json(&im);
+    image_close(&im);
+    assert_ok(image_from_json(o, &back, &e), e);
+    assert_ok(image_remove(&back, &e), e);
+    image_close(&back);
+    assert_false(exists("a.img"));
+    /* Again, and without the directory. */
+    assert_ok(image_from_json(o, &back, &e), e);
+    assert_ok(image_remove(&back, &e), e);
+    image_close(&back);
+}
+
+static void image__sync_finds_a_raw_file_that_grew(void **state)
+{
+    struct image im = image("a.img", "raw", MIB);
+    struct err e;
+
+    (void)state;
+    make(&im);
+    assert_int_equal(truncate(tmp_path("a.img"), MIB + 512), 0);
+    assert_err(image_sync(&im, &e), e, ERR_SYS);
+    image_close(&im);
+}
+
+/* ---- check --------------------------------------------------------------------------------- */
+
+static void assert_found(const struct image *im, const struct image_id *own,
+                         const char *code)
+{
+    AUTO(findings_fini) struct findings f = { 0 };
+
+    image_check(im, own, &f);
+    if (code == NULL) {
+        if (f.n > 0)
+            fail_msg("found %s: %s", f.list[0].code, f.list[0].what);
+        return;
+    }
+    assert_int_equal(f.n, 1);
+    assert_string_equal(f.list[0].code, code);
+}
+
+static void image__check_finds_what_is_in_the_way(void **state)
+{
+    struct image im = image("a.img", "raw", MIB);
+
+    (void)state;
+    assert_found(&im, NULL, NULL);
+    assert_false(exists("a.img"));
+    put_file("a.img", "x");
+    assert_found(&im, NULL, "target-exists");
+    im = image("none/a.img", "raw", MIB);
+    assert_found(&im, NULL, "no-directory");
+    im = image("a.img/b.img", "raw", MIB);
+    assert_found(&im, NULL, "no-directory");
+    im = image("huge.img", "raw", 1ULL << 60);
+    assert_found(&im, NULL, "too-large");
+    im = image("huge.qcow2", "qcow2", 1ULL << 50);
+    assert_found(&im, NULL, NULL);
+    struct err e;
+    assert_ok(parse("vda", "/dev/nobody", "raw", 512, &im, &e), e);
+    assert_found(&im, NULL, "device");
+    assert_ok(parse("vda", "/dev/null", "raw", 512, &im, &e), e);
+    assert_found(&im, NULL, "device");
+}
+
+static void image__check_takes_what_a_dead_move_made(void **state)
+{
+    struct image im = image("a.img", "raw", MIB);
+
+    (void)state;
+    make(&im);
+    image_close(&im);
+    assert_found(&im, NULL, "target-exists");
+    assert_found(&im, &im.id, NULL);
+}
+
+/* A regular file in /dev would fill memory. */
+static void image__dev_takes_devices_only(void **state)
+{
+    struct image im;
+    struct err e;
+
+    (void)state;
+    assert_ok(parse("vda", "/dev/snm-test-file", "raw", MIB, &im, &e), e);
+    assert_true(im.device);
+    assert_err(image_make(&im, &e), e, ERR_SYS);
+    image_close(&im);
+    assert_int_equal(access("/dev/snm-test-file", F_OK), -1);
+    assert_ok(parse("vda", "/dev/shm/x", "raw", MIB, &im, &e), e);
+    assert_false(im.device);
+}
+
+/* ---- devices: a loop device, where there are any --------------------------------------------- */
+
+static bool loop_make(char path[64])
+{
+    const char *const argv[] = { "losetup", "--find", "--show", tmp_path("disk"),
+                                 NULL };
+    struct err e;
+
+    put_file("disk", "");
+    if (truncate(tmp_path("disk"), 8 * MIB) < 0 || !proc_run(argv, 10000, path, 64, &e))
+        return false;
+    path[strcspn(path, "\n")] = '\0';
+    return path[0] == '/';
+}
+
+static void loop_remove(const char *path)
+{
+    const char *const argv[] = { "losetup", "--detach", path, NULL };
+    struct err e;
+
+    assert_ok(proc_run(argv, 10000, NULL, 0, &e), e);
+}
+
+static void image__device_must_be_empty_and_of_the_right_size(void **state)
+{
+    char path[64];
+    struct image im;
+    struct err e;
+
+    (void)state;
+    if (geteuid() != 0 || !loop_make(path)) {
+        print_message("no loop devices here\n");
+        skip();
+    }
+    assert_ok(parse("vda", path, "raw", 8 * MIB, &im, &e), e);
+    assert_found(&im, NULL, NULL);
+    assert_ok(image_make(&im, &e), e);
+    assert_ok(image_publish(&im, &e), e);
+    assert_ok(image_sync(&im, &e), e);
+    assert_ok(image_remove(&im, &e), e);
+    image_close(&im);
+    assert_int_equal(access(path, F_OK), 0);
+
+    assert_ok(parse("vda", path, "raw", 4 * MIB, &im, &e), e);
+    assert_found(&im, NULL, "device");
+    assert_err(image_make(&im, &e), e, ERR_REFUSED);
+    image_close(&im);
+    assert_ok(parse("vda", path, "qcow2", 8 * MIB, &im, &e), e);
+    assert_found(&im, NULL, "device");
+
+    AUTO(fd_close) int fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_int_equal(pwrite(fd, "x", 1, 8 * MIB - 1), 1);
+    assert_ok(parse("vda", path, "raw", 8 * MIB, &im, &e), e);
+    assert_found(&im, NULL, "device-not-empty");
+    assert_err(image_make(&im, &e), e, ERR_REFUSED);
+    image_close(&im);
+    close(fd_steal(&fd));
+    loop_remove(path);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST_TMP(image__paths_that_climb_are_refused),
+        TEST_TMP(image__targets_formats_sizes_are_checked),
+        TEST_TMP(image__journal_form_is_read_back),
+        TEST_TMP(image__raw_has_the_exact_size_and_no_blocks),
+        TEST_TMP(image__qcow2_has_the_exact_virtual_size),
+        TEST_TMP(image__without_publish_nothing_is_left),
+        TEST_TMP(image__existing_file_is_never_touched),
+        TEST_TMP(image__file_that_appears_before_publish_is_never_touched),
+        TEST_TMP(image__symlink_at_the_name_is_not_followed),
+        TEST_TMP(image__symlink_swapped_in_a_loop_is_never_followed),
+        TEST_TMP(image__remove_takes_only_the_file_it_made),
+        TEST_TMP(image__remove_leaves_a_file_with_the_same_inode_number),
+        TEST_TMP(image__remove_works_from_the_journal),
+        TEST_TMP(image__sync_finds_a_raw_file_that_grew),
+        TEST_TMP(image__check_finds_what_is_in_the_way),
+        TEST_TMP(image__check_takes_what_a_dead_move_made),
+        TEST_TMP(image__dev_takes_devices_only),
+        TEST_TMP(image__device_must_be_empty_and_of_the_right_size),
+    };
+
+    signal(SIGXFSZ, SIG_IGN);
+    log_init(LOG_ERROR, "dst");
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
