@@ -1,0 +1,210 @@
+/* The connect phase: the source's libvirt, the lock, the tunnel, the destination's libvirt.
+ * Nothing of the VM is changed on either host. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/unix.h"
+#include "base/version.h"
+#include "migrate/move-int.h"
+
+enum { LOCK_WAIT_MS = 20000 };
+
+static bool find_domain(struct move *m, struct err *e)
+{
+    char shown[300];
+
+    if (!virt_init(e))
+        return false;
+    if (!virt_open(m->cfg->connect, &m->src, e)) {
+        e->kind = ERR_CONNECT;
+        err_wrap(e, "cannot connect to libvirt on this host");
+        return err_next(e, "Is libvirtd running, and are you root?");
+    }
+    if (!vdom_find(m->src, m->cfg->domain, &m->dom, e))
+        return false;
+    if (m->dom == NULL) {
+        err_set(e, ERR_REFUSED, 0, "there is no domain '%s' on this host",
+                log_clean(shown, sizeof shown, m->cfg->domain));
+        return err_next(e, "See what is there with: virsh list --all");
+    }
+    return vdom_facts(m->dom, &m->facts, e) && virt_host(m->src, &m->src_host, e);
+}
+
+static void lock_path(const struct move *m, char out[PATHS_MAX])
+{
+    snprintf(out, PATHS_MAX, PATHS_RUN "/%s.lock", m->facts.uuid);
+}
+
+/* Whether @path still names what @fd has open: its last holder removed it otherwise. */
+static bool same_file(const char *path, int fd)
+{
+    struct stat a, b;
+
+    return stat(path, &a) == 0 && fstat(fd, &b) == 0 && a.st_ino == b.st_ino &&
+           a.st_dev == b.st_dev;
+}
+
+/* *out stays -1 while another process holds the lock. */
+static bool try_lock(const char *path, int *out, struct err *e)
+{
+    AUTO(fd_close) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+    if (fd < 0)
+        return err_set(e, ERR_SYS, errno, "cannot open %s", path);
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        if (same_file(path, fd))
+            *out = fd_steal(&fd);
+        return true;
+    }
+    return errno == EWOULDBLOCK ? true
+                                : err_set(e, ERR_SYS, errno, "cannot lock %s", path);
+}
+
+/* One snmigrate for a VM at a time.  The guard inherits the lock and keeps it while it
+ * tidies up after a killed snmigrate: wait for that a little. */
+static bool lock_domain(struct move *m, struct err *e)
+{
+    char path[PATHS_MAX];
+    const int64_t end = clock_ms() + LOCK_WAIT_MS;
+
+    lock_path(m, path);
+    if (!dir_private(PATHS_RUN, e))
+        return false;
+    while (try_lock(path, &m->lock_fd, e)) {
+        if (m->lock_fd >= 0)
+            return true;
+        if (clock_ms() >= end) {
+            err_set(e, ERR_REFUSED, 0, "another snmigrate is moving '%s'",
+                    m->facts.name);
+            return err_next(e, "Wait for it, or end it with Ctrl-C.");
+        }
+        if (!cancel_sleep_ms(m->user, 200, e))
+            return false;
+    }
+    return false;
+}
+
+static void unlock_domain(struct move *m)
+{
+    char path[PATHS_MAX];
+
+    if (m->lock_fd < 0)
+        return;
+    lock_path(m, path);
+    unlink(path); /* while it is ours: who waits sees another file, and tries again */
+    close(m->lock_fd);
+    m->lock_fd = -1;
+}
+
+static bool greet(struct move *m, struct err *e)
+{
+    AUTO(json_put) struct json_object *r = NULL;
+    const char *version;
+    uint64_t protocol, uid;
+
+    if (!link_call(m->link, "GET", "/agent", NULL, CALL_MS, m->user, &r, e) ||
+        !json_get_str(r, "version", &version, e) ||
+        !json_get_u64(r, "protocol", &protocol, e) || !json_get_u64(r, "uid", &uid, e))
+        return false;
+    if (protocol != AGENT_PROTOCOL) {
+        err_set(e, ERR_REFUSED, 0,
+                "snmigrate %s on %s speaks protocol %llu, this one (%s) speaks %d",
+                version, m->cfg->dest.host, (unsigned long long)protocol,
+                SNMIGRATE_VERSION, AGENT_PROTOCOL);
+        return err_next(e, "Install the same version on both hosts.");
+    }
+    if (uid != 0) {
+        err_set(e, ERR_REFUSED, 0, "the agent on %s does not run as root",
+                m->cfg->dest.host);
+        return err_next(e, "Use root@%s.", m->cfg->dest.host);
+    }
+    return true;
+}
+
+static bool dial(struct move *m, struct err *e)
+{
+    const struct dial_cfg cfg = { .dest = &m->cfg->dest,
+                                  .ssh = m->cfg->ssh,
+                                  .rate = m->cfg->bandwidth };
+    struct dial *d = NULL;
+
+    if (!dial_open(&cfg, m->user, &d, e))
+        return false;
+    pthread_mutex_lock(&m->lock);
+    m->dial = d;
+    m->link = dial_link(d);
+    pthread_mutex_unlock(&m->lock);
+    return greet(m, e);
+}
+
+bool connect_redial(struct move *m, struct err *e)
+{
+    virt_close(m->dst);
+    m->dst = NULL;
+    proxy_stop(m->proxy);
+    m->proxy = NULL;
+    pthread_mutex_lock(&m->lock);
+    struct dial *const old = m->dial;
+    m->dial = NULL;
+    m->link = NULL;
+    pthread_mutex_unlock(&m->lock);
+    dial_close(old);
+    return dial(m, e);
+}
+
+static bool open_dst_libvirt(struct move *m, struct err *e)
+{
+    char path[PATHS_MAX + 16];
+
+    snprintf(path, sizeof path, "%s/libvirt.sock", m->run_dir);
+    if (!proxy_start(m->link, path, &m->proxy, e))
+        return false;
+    if (!virt_open_socket(path, &m->dst, e)) {
+        e->kind = ERR_CONNECT;
+        err_wrap(e, "cannot connect to libvirt on %s", m->cfg->dest.host);
+        return err_next(e, "Is libvirtd running on %s?", m->cfg->dest.host);
+    }
+    return virt_host(m->dst, &m->dst_host, e);
+}
+
+bool connect_run(struct move *m, struct err *e)
+{
+    move_enter(m, MOVE_CONNECT);
+    if (!find_domain(m, e) || !lock_domain(m, e))
+        return false;
+    /* Another move may have ended while we waited for the lock. */
+    if (!vdom_facts(m->dom, &m->facts, e) || !dir_private(m->run_dir, e))
+        return false;
+    if (!fault_point("connect", e) || !dial(m, e))
+        return false;
+    return open_dst_libvirt(m, e);
+}
+
+void connect_close(struct move *m)
+{
+    virt_close(m->dst);
+    m->dst = NULL;
+    proxy_stop(m->proxy);
+    m->proxy = NULL;
+    pthread_mutex_lock(&m->lock);
+    struct dial *const d = m->dial;
+    m->dial = NULL;
+    m->link = NULL;
+    pthread_mutex_unlock(&m->lock);
+    dial_close(d);
+    vdom_free(m->dom);
+    m->dom = NULL;
+    virt_close(m->src);
+    m->src = NULL;
+    dir_remove(m->run_dir);
+    unlock_domain(m);
+}

@@ -1,0 +1,375 @@
+/* Bulk and rounds: bitmaps, exports and mirrors of all disks, kept in step.
+ *
+ * A round:   rotate (all disks, one instant) -> export each with its frozen bitmap
+ *            -> one mirror_pass() per disk, side by side -> flush -> unexport -> drop.
+ * A write in flight at the rotation lands in the new bitmap: nothing is missed.  A frozen
+ * bitmap is dropped only after what it marked was copied and flushed. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/units.h"
+#include "base/unix.h"
+#include "migrate/move-int.h"
+
+enum {
+    SAMPLE_MS = 1000,   /* how often dirty bytes are read while a pass runs */
+    ROUND_GAP_MS = 200, /* between short rounds: a round has fixed costs in QEMU */
+};
+
+static bool dial_qemu(void *ctx, int *fd, struct err *e)
+{
+    const struct copy_disk *const c = ctx;
+
+    return unix_connect(c->move->blk.sock, fd, e);
+}
+
+static void *copy_thread(void *arg)
+{
+    struct copy_disk *const c = arg;
+    const struct mirror_side src = { dial_qemu, c, c->export_name };
+
+    c->ok = mirror_pass(c->mirror, &src, &c->pass, &c->err);
+    if (!c->ok && c->err.os == EPERM && c->pass.extents_first) {
+        /* QEMU 10: the node went inactive between export and the list of extents; that
+         * happens once per migration (FACTS.md B1). */
+        struct err again = { 0 };
+
+        log_info("disks", "%s: export became inactive, activating it again",
+                 c->move->plan.disks[c->index].target);
+        if (blk_activate(&c->move->blk, c->index, &again))
+            c->ok = mirror_pass(c->mirror, &src, &c->pass, &c->err);
+    }
+    return NULL;
+}
+
+/* Dirty bytes of all disks that wait for the next round, and the rate at which they come. */
+static bool sample_dirty(struct move *m, struct err *e)
+{
+    uint64_t bytes[DOMXML_DISKS_MAX], sum = 0;
+    const int64_t age = clock_ms() - m->tracked_since_ms;
+
+    if (!blk_dirty(&m->blk, bytes, e))
+        return false;
+    pthread_mutex_lock(&m->lock);
+    for (size_t i = 0; i < m->plan.n; i++) {
+        struct move_gauge *const g = &m->progress.disks[i];
+
+        sum += bytes[i];
+        g->dirty = bytes[i];
+        if (age >= SAMPLE_MS)
+            g->dirty_rate = (double)bytes[i] * MS_PER_S / (double)age;
+    }
+    pthread_mutex_unlock(&m->lock);
+    m->disk_dirty = sum;
+    /* A block written twice counts once in the bitmap: over a long time this is a lower
+     * bound, so only a young bitmap tells the rate. */
+    if (age >= SAMPLE_MS && age < 20 * SAMPLE_MS)
+        m->disk_dirty_rate = (double)sum * MS_PER_S / (double)age;
+    return true;
+}
+
+static bool start_passes(struct move *m, struct err *e)
+{
+    for (size_t i = 0; i < m->plan.n; i++) {
+        struct copy_disk *const c = &m->copies[i];
+
+        c->ok = false;
+        c->err = (struct err){ 0 };
+        const int os = pthread_create(&c->thread, NULL, copy_thread, c);
+        if (os != 0)
+            return err_set(e, ERR_SYS, os, "cannot start a thread");
+        c->started = true;
+    }
+    return true;
+}
+
+/* Join all; the first failure of a disk wins, and stops nobody: each ends by itself, for
+ * the cause is either the common link or one disk, whose siblings are then harmless. */
+static bool join_passes(struct move *m, bool sample, struct err *e)
+{
+    bool ok = true;
+
+    for (size_t i = 0; i < m->plan.n; i++) {
+        struct copy_disk *const c = &m->copies[i];
+        struct err se = { 0 };
+
+        if (!c->started)
+            continue;
+        for (;;) {
+            struct timespec ts;
+            const int64_t at = clock_ms() + SAMPLE_MS;
+
+            ts.tv_sec = at / MS_PER_S;
+            ts.tv_nsec = at % MS_PER_S * NS_PER_MS;
+            if (pthread_clockjoin_np(c->thread, NULL, CLOCK_MONOTONIC, &ts) == 0)
+                break;
+            if (ok && sample && !sample_dirty(m, &se)) {
+                ok = false;
+                *e = se;
+                cancel_set(m->halt);
+            }
+        }
+        c->started = false;
+        if (!c->ok && ok) {
+            ok = false;
+            *e = c->err;
+            err_wrap(e, "disk %s", m->plan.disks[i].target);
+            cancel_set(m->halt);
+        }
+    }
+    return ok;
+}
+
+static uint64_t bytes_copied(struct move *m)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < m->plan.n; i++) {
+        struct mirror_stats st;
+
+        mirror_stats(m->copies[i].mirror, &st);
+        sum += st.data;
+    }
+    return sum;
+}
+
+static bool flush_all(struct move *m, struct err *e)
+{
+    for (size_t i = 0; i < m->plan.n; i++)
+        if (!mirror_flush(m->copies[i].mirror, e))
+            return err_wrap(e, "disk %s", m->plan.disks[i].target);
+    return true;
+}
+
+static bool export_all(struct move *m, bool bitmap, struct err *e)
+{
+    for (size_t i = 0; i < m->plan.n; i++)
+        if (!blk_export(&m->blk, i, bitmap, m->copies[i].export_name,
+                        m->copies[i].bitmap, e))
+            return false;
+    return true;
+}
+
+static bool unexport_all(struct move *m, struct err *e)
+{
+    for (size_t i = 0; i < m->plan.n; i++)
+        if (!blk_unexport(&m->blk, i, e))
+            return false;
+    return true;
+}
+
+/* One pass over all disks; exports are there before and gone after. */
+static bool pass_all(struct move *m, bool bitmap, bool sample, struct err *e)
+{
+    const uint64_t before = bytes_copied(m);
+    const int64_t start = clock_ns();
+
+    if (!export_all(m, bitmap, e))
+        return false;
+    const bool started = start_passes(m, e);
+    if (!started)
+        cancel_set(m->halt);
+    if (!join_passes(m, sample, e) || !started || !flush_all(m, e))
+        return false;
+
+    const double seconds = (double)(clock_ns() - start) / 1e9;
+    const uint64_t copied = bytes_copied(m) - before;
+
+    m->moved_disk += copied;
+    /* Tiny passes tell only about fixed costs, not about the rate. */
+    if (copied >= 4 << 20 && seconds > 0)
+        m->disk_rate = m->disk_rate > 0 ? (m->disk_rate + (double)copied / seconds) / 2
+                                        : (double)copied / seconds;
+    return unexport_all(m, e);
+}
+
+bool bulk_run(struct move *m, struct err *e)
+{
+    char a[UNITS_LEN], b[UNITS_LEN];
+
+    move_enter(m, MOVE_BULK);
+    m->tracking = true;
+    if (!blk_server_start(&m->blk, e) || !blk_bitmaps_start(&m->blk, e))
+        return false;
+    m->tracked_since_ms = clock_ms();
+    if (!fault_point("bulk", e))
+        return false;
+    for (size_t i = 0; i < m->plan.n; i++)
+        m->copies[i].pass.what = MIRROR_ALL;
+    const int64_t start = clock_ms();
+    if (!pass_all(m, false, true, e))
+        return false;
+    for (size_t i = 0; i < m->plan.n; i++) {
+        m->copies[i].pass.what = MIRROR_DIRTY;
+        m->copies[i].pass.dst_zero = false;
+        m->copies[i].pass.bitmap = m->copies[i].bitmap;
+    }
+    log_info("disks", "bulk copied %s in %s", units_size(a, m->moved_disk),
+             units_time(b, clock_ms() - start));
+    return sample_dirty(m, e) && fault_point("bulk.done", e);
+}
+
+bool copy_round(struct move *m, bool last, struct err *e)
+{
+    const int64_t start = clock_ms();
+    const uint64_t before = m->moved_disk;
+    char a[UNITS_LEN];
+
+    if (!blk_bitmaps_rotate(&m->blk, e))
+        return false;
+    m->tracked_since_ms = clock_ms();
+    pthread_mutex_lock(&m->lock);
+    m->progress.round = ++m->round;
+    pthread_mutex_unlock(&m->lock);
+    for (size_t i = 0; i < m->plan.n; i++)
+        m->copies[i].pass.extents_first = last;
+    if (!pass_all(m, true, !last, e) || !blk_bitmap_drop(&m->blk, e))
+        return false;
+    log_info("disks", "round=%u%s copied=%s took=%lldms", m->round,
+             last ? " (last)" : "", units_size(a, m->moved_disk - before),
+             (long long)(clock_ms() - start));
+    return last || sample_dirty(m, e);
+}
+
+static void say_why(struct move *m, const char *why, int64_t pause)
+{
+    pthread_mutex_lock(&m->lock);
+    snprintf(m->progress.why, sizeof m->progress.why, "%s", why);
+    m->progress.predicted_pause_ms = pause;
+    pthread_mutex_unlock(&m->lock);
+    log_debug("control", "%s", why);
+}
+
+static bool check_time(struct move *m, struct err *e)
+{
+    if (m->timeout_at_ms == 0 || clock_ms() < (int64_t)m->timeout_at_ms)
+        return true;
+    err_set(e, ERR_STALLED, 0, "not converged within --timeout");
+    return err_next(
+        e, "Allow more time with --timeout, a longer pause with --max-downtime, "
+           "or move when the guest is quieter.");
+}
+
+static bool stalled(const char *why, struct err *e)
+{
+    err_set(e, ERR_STALLED, 0, "does not converge: %s", why);
+    return err_next(e,
+                    "Allow a longer pause with --max-downtime, more bandwidth, or move "
+                    "when the guest is quieter.");
+}
+
+static void fill_sample(struct move *m, const struct memory_sample *ram,
+                        struct control_sample *s)
+{
+    *s = (struct control_sample){ .now_ms = clock_ms(),
+                                  .disk_dirty = m->disk_dirty,
+                                  .disk_rate = m->disk_rate,
+                                  .disk_dirty_rate = m->disk_dirty_rate };
+    if (ram == NULL)
+        return;
+    s->ram_running = ram->ram.status != VRAM_NONE;
+    s->ram_remaining = ram->ram.remaining;
+    s->ram_rate = (double)ram->ram.rate;
+    s->ram_dirty_rate = (double)ram->ram.dirty_rate;
+    s->ram_since_sync_ms = ram->since_sync_ms;
+    s->guest_stopped = ram->stopped;
+}
+
+/* Rounds until the disks are nearly in step. */
+bool rounds_run(struct move *m, struct err *e)
+{
+    const struct control_cfg cfg = { m->cfg->max_downtime_ms, SWITCH_FIXED_MS,
+                                     PATIENCE_MS };
+    struct control_sample s;
+    char why[160];
+
+    move_enter(m, MOVE_ROUNDS);
+    control_init(&m->control, &cfg);
+    for (;;) {
+        if (!copy_round(m, false, e) || !check_time(m, e) || !fault_point("rounds", e))
+            return false;
+        fill_sample(m, NULL, &s);
+        const enum control_do todo = control_step(&m->control, &s, why, sizeof why);
+        say_why(m, why, -1);
+        if (todo == CONTROL_RAM)
+            return true;
+        if (todo == CONTROL_STALLED)
+            return stalled(why, e);
+        if (!cancel_sleep_ms(m->halt, ROUND_GAP_MS, e))
+            return false;
+    }
+}
+
+/* RAM and rounds together until both fit the budget. */
+bool memory_run(struct move *m, struct err *e)
+{
+    const struct control_cfg cfg = { m->cfg->max_downtime_ms, SWITCH_FIXED_MS,
+                                     PATIENCE_MS };
+    struct memory_sample ram;
+    struct control_sample s;
+    char why[160];
+    bool round = true;
+
+    move_enter(m, MOVE_MEMORY);
+    control_init(&m->control, &cfg);
+    if (!fault_point("memory", e) || !memory_start(m, e))
+        return false;
+    for (;;) {
+        if (round && !copy_round(m, false, e))
+            return false;
+        if (!sample_dirty(m, e) || !check_time(m, e) || !fault_point("memory.loop", e))
+            return false;
+        memory_sample(m, &ram);
+        if (ram.failed || ram.done) {
+            memory_error(m, e);
+            return false;
+        }
+        fill_sample(m, &ram, &s);
+        const enum control_do todo = control_step(&m->control, &s, why, sizeof why);
+        say_why(m, why, control_predict(&m->control, &s));
+        if (todo == CONTROL_SWITCH)
+            return fault_point("memory.done", e);
+        if (todo == CONTROL_STALLED)
+            return stalled(why, e);
+        round = todo == CONTROL_ROUND;
+        /* While memory is far from done, rounds in a row would only burn CPU; near the end
+         * a look every few milliseconds catches the moment when little is left. */
+        if (!cancel_sleep_ms(m->halt, round ? ROUND_GAP_MS : 10, e))
+            return false;
+    }
+}
+
+bool copy_close(struct move *m, struct err *e)
+{
+    if (!flush_all(m, e))
+        return false;
+    for (size_t i = 0; i < m->plan.n; i++) {
+        pthread_mutex_lock(&m->lock);
+        struct mirror *const mirror = m->copies[i].mirror;
+        m->copies[i].mirror = NULL;
+        pthread_mutex_unlock(&m->lock);
+        mirror_close(mirror);
+    }
+    return true;
+}
+
+void copy_undo(struct move *m)
+{
+    struct err e = { 0 };
+
+    for (size_t i = 0; i < DOMXML_DISKS_MAX; i++) {
+        pthread_mutex_lock(&m->lock);
+        struct mirror *const mirror = m->copies[i].mirror;
+        m->copies[i].mirror = NULL;
+        pthread_mutex_unlock(&m->lock);
+        mirror_close(mirror);
+    }
+    if (m->tracking && !blk_cleanup(m->dom, m->id, &e))
+        log_warn("undo", "cleaning up in QEMU: %s", e.msg);
+    m->tracking = false;
+}

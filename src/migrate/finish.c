@@ -1,0 +1,114 @@
+/* Finish: the guest runs at the destination; nothing here may fail the move, what could not
+ * be done is listed. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fault.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/unix.h"
+#include "migrate/move-int.h"
+
+enum { LIBVIRT_END_MS = 30000 };
+
+static void finish_destination(struct move *m)
+{
+    AUTO(json_put) struct json_object *r = NULL;
+    struct json_object *list;
+    struct err e = { 0 };
+    char path[64];
+
+    snprintf(path, sizeof path, "/moves/%s/finish", m->id);
+    if (m->link == NULL ||
+        !link_call(m->link, "POST", path,
+                   json_add_bool(json_new(), "autostart", m->facts.autostart), CALL_MS,
+                   NULL, &r, &e)) {
+        move_left(
+            m, "on %s: the move's files in " PATHS_STATE "/%s are to be removed (%s)",
+            m->cfg->dest.host, m->id, e.msg);
+        return;
+    }
+    if (r == NULL || !json_get_array(r, "left", &list, &e))
+        return;
+    for (size_t i = 0; i < json_object_array_length(list); i++) {
+        char text[400];
+        const char *s = json_object_get_string(json_object_array_get_idx(list, i));
+
+        move_left(m, "%s", log_clean(text, sizeof text, s != NULL ? s : ""));
+    }
+}
+
+/* The definition, so that "virsh define" brings it back. */
+static bool save_xml(struct move *m, char path[PATHS_MAX], struct err *e)
+{
+    AUTO(mem_free) char *xml = NULL;
+
+    snprintf(path, PATHS_MAX, PATHS_STATE "/%s-%.8s.xml", m->facts.uuid, m->id);
+    if (!vdom_xml(m->dom, VDOM_XML_INACTIVE, &xml, e))
+        return false;
+    AUTO(fd_close) int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return err_set(e, ERR_SYS, errno, "cannot create %s", path);
+    if (!fd_write_all(fd, xml, strlen(xml), e))
+        return false;
+    return fsync(fd) == 0 ? true : err_set(e, ERR_SYS, errno, "fsync of %s", path);
+}
+
+static void forget_source(struct move *m)
+{
+    struct err e = { 0 };
+    char path[PATHS_MAX];
+
+    if (!m->facts.persistent)
+        return;
+    if (m->cfg->keep_source) {
+        move_note(m, "the definition of %s stays on %s, shut off: never start it there",
+                  m->facts.name, m->src_host.hostname);
+        return;
+    }
+    if (!save_xml(m, path, &e) || !vdom_undefine(m->dom, &e))
+        move_left(m, "on %s: virsh undefine %s (%s)", m->src_host.hostname,
+                  m->facts.name, e.msg);
+    else
+        move_note(m, "the definition was saved as %s", path);
+}
+
+static void source_disks(struct move *m)
+{
+    for (size_t i = 0; i < m->plan.n; i++) {
+        const struct plan_disk *const d = &m->plan.disks[i];
+
+        if (!m->cfg->remove_source_disks || m->info.disks[i].block)
+            move_note(m, "the old disk %s stays on %s: %s", d->target,
+                      m->src_host.hostname, d->src);
+        else if (unlink(d->src) != 0)
+            move_left(m, "on %s: remove %s (%s)", m->src_host.hostname, d->src,
+                      strerrordesc_np(errno));
+    }
+}
+
+bool finish_run(struct move *m, struct err *e)
+{
+    struct err je = { 0 };
+
+    (void)e;
+    move_enter(m, MOVE_FINISH);
+    fault_pass("finish");
+    if (!memory_wait(m, LIBVIRT_END_MS))
+        log_warn("finish", "libvirt is slow to end the migration");
+    finish_destination(m);
+    forget_source(m);
+    source_disks(m);
+    copy_undo(m);
+    if (!journal_step(m->journal, "done", NULL, &je))
+        log_debug("finish", "journal: %s", je.msg);
+    journal_close(m->journal);
+    m->journal = NULL;
+    journal_remove(m->state_dir);
+    guard_bye(m);
+    memory_close(m);
+    return true;
+}

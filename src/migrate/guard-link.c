@@ -1,0 +1,102 @@
+/* The move's side of the guard: start it, tell it how far the move is. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/proc.h"
+#include "base/unix.h"
+#include "migrate/move-int.h"
+
+enum { BYE_MS = 3000 };
+
+struct guard_link {
+    struct proc proc;
+    int fd;
+};
+
+static struct json_object *facts(struct move *m)
+{
+    struct json_object *o = json_new();
+
+    json_add_str(o, "id", m->id);
+    json_add_str(o, "uuid", m->facts.uuid);
+    json_add_str(o, "name", m->facts.name);
+    json_add_str(o, "connect", m->cfg->connect != NULL ? m->cfg->connect : "");
+    json_add_str(o, "destination", m->cfg->dest_text);
+    json_add_str(o, "ssh", m->cfg->ssh != NULL ? m->cfg->ssh : "");
+    json_add_u64(o, "main_pid", (uint64_t)getpid());
+    json_add_u64(o, "qemu_pid", (uint64_t)m->facts.pid);
+    json_add_u64(o, "lock_fd", (uint64_t)m->lock_fd);
+    json_add_u64(o, "budget_ms", m->cfg->max_downtime_ms);
+    json_add_bool(o, "was_running", m->facts.run == VDOM_RUNNING);
+    json_add_bool(o, "persistent", m->facts.persistent);
+    json_add_bool(o, "autostart", m->facts.autostart);
+    return json_add_bool(o, "keep_source", m->cfg->keep_source);
+}
+
+static bool send_line(int fd, const char *text, struct err *e)
+{
+    char line[8192];
+    const int n = snprintf(line, sizeof line, "%s\n", text);
+
+    if (n < 0 || (size_t)n >= sizeof line)
+        return err_set(e, ERR_USAGE, 0, "too long for the guard");
+    if (send(fd, line, (size_t)n, MSG_NOSIGNAL) != n)
+        return err_set(e, ERR_SYS, errno, "the guard process is gone");
+    return true;
+}
+
+bool guard_start(struct move *m, struct err *e)
+{
+    AUTO(mem_free) struct guard_link *g = calloc(1, sizeof *g);
+    AUTO(json_put) struct json_object *o = facts(m);
+    const char *const argv[] = { "/proc/self/exe", "guard", NULL };
+    int pair[2];
+
+    if (g == NULL)
+        return err_set(e, ERR_SYS, ENOMEM, "guard");
+    if (!unix_pair(pair, e))
+        return false;
+    AUTO(fd_close) int ours = pair[0];
+    AUTO(fd_close) int theirs = pair[1];
+    const struct proc_cfg cfg = { .argv = argv,
+                                  .in = theirs,
+                                  .out = -1,
+                                  .err = -1,
+                                  .keep = { m->lock_fd },
+                                  .nkeep = 1,
+                                  .new_session = true };
+    if (!proc_spawn(&cfg, &g->proc, e) ||
+        !send_line(ours, json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN), e))
+        return false;
+    g->fd = fd_steal(&ours);
+    m->guard = ptr_steal(&g);
+    return true;
+}
+
+bool guard_say(struct move *m, const char *word, struct err *e)
+{
+    return send_line(m->guard->fd, word, e);
+}
+
+void guard_bye(struct move *m)
+{
+    struct guard_link *const g = m->guard;
+    struct err e = { 0 };
+    int status;
+
+    if (g == NULL)
+        return;
+    if (!guard_say(m, "bye", &e))
+        log_debug("guard", "%s", e.msg);
+    shutdown(g->fd, SHUT_WR);
+    if (!proc_wait(&g->proc, BYE_MS, &status, &e))
+        proc_stop(&g->proc, BYE_MS);
+    close(g->fd);
+    free(g);
+    m->guard = NULL;
+}

@@ -1,0 +1,377 @@
+/* Memory: virDomainMigrate3, the relay for its stream, and the hold rule.
+ *
+ *   migrate  blocks in vdom_migrate() with connections of its own
+ *   ram      accepts libvirtd's connection on the ram socket, opens the channel, relays
+ *   poll     n = bytes received so far; query-migrate; if it says setup or active, those n
+ *            bytes may pass on to the destination's QEMU, for the end-of-stream mark can
+ *            only come after "active" (DESIGN.md 3.8).  Order matters: count, then ask.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/proc.h"
+#include "base/unix.h"
+#include "migrate/move-int.h"
+#include "migrate/relay.h"
+
+enum {
+    POLL_MS = 15,         /* between two questions to QEMU */
+    SLOW_ANSWER_MS = 100, /* QEMU holds its big lock: it may be writing the end */
+    DOWNTIME_MS = 1,      /* QEMU switches by itself only when nothing is left */
+    ABORT_MS = 60000,
+};
+
+struct ram {
+    struct move *move;
+    struct relay relay;
+    struct cancel *stop; /* ends relay and poll */
+    int listener;
+    char sock[PATHS_SOCK_MAX], dir[PATHS_MAX];
+    uint64_t old_downtime;
+    struct virt *mig_src, *mig_dst, *poll_src; /* one thread each */
+    struct vdom *mig_dom, *poll_dom;
+    pthread_t migrate, ram, poll;
+    bool migrate_on, ram_on, poll_on;
+    atomic_int_fast64_t asked_at_ms; /* 0: no question is open */
+    atomic_bool released;
+
+    pthread_mutex_t lock; /* guards below */
+    struct memory_sample sample;
+    int64_t synced_at_ms;
+    bool ended; /* virDomainMigrate3 has returned */
+    struct err err;
+};
+
+static void *migrate_thread(void *arg)
+{
+    struct ram *const r = arg;
+    const struct vmigrate cfg = { .dest_xml = r->move->dest_xml,
+                                  .persist_xml = r->move->persist_xml,
+                                  .ram_path = r->sock };
+    struct err e = { 0 };
+    const bool ok = vdom_migrate(r->mig_dom, r->mig_dst, &cfg, &e);
+
+    log_debug("memory", "virDomainMigrate3 returned: %s", ok ? "success" : e.msg);
+    LOCK_SCOPE(&r->lock);
+    r->ended = true;
+    r->sample.done = ok;
+    r->sample.failed = !ok;
+    r->err = e;
+    return NULL;
+}
+
+static bool relay_ram(struct ram *r, struct err *e)
+{
+    AUTO(fd_close) int qemu = -1;
+    AUTO(fd_close) int tunnel = -1;
+    char path[64];
+
+    snprintf(path, sizeof path, "ram/%s", r->move->id);
+    return unix_accept(r->listener, -1, r->stop, &qemu, e) &&
+           link_channel_pair(r->move->link, path, LINK_BULK, r->move->cfg->zstd,
+                             &tunnel, e) &&
+           relay_run(&r->relay, qemu, tunnel, r->stop, e);
+}
+
+static void *ram_thread(void *arg)
+{
+    struct ram *const r = arg;
+    struct err e = { 0 };
+
+    /* Whatever ends it here ends the migration in QEMU too, whose error is the telling
+     * one. */
+    if (!relay_ram(r, &e) && e.kind != ERR_CANCELLED)
+        log_warn("memory", "relay: %s", e.msg);
+    return NULL;
+}
+
+static bool pass_limit(struct ram *r, uint64_t bytes, struct err *e)
+{
+    char path[64];
+
+    snprintf(path, sizeof path, "/moves/%s/ram-limit", r->move->id);
+    return link_call(r->move->link, "POST", path,
+                     json_add_u64(json_new(), "bytes", bytes), CALL_MS, r->stop, NULL,
+                     e);
+}
+
+static void take_sample(struct ram *r, const struct vram *v, uint64_t received)
+{
+    const int64_t now = clock_ms();
+
+    LOCK_SCOPE(&r->lock);
+    if (v->passes != r->sample.ram.passes || r->synced_at_ms == 0)
+        r->synced_at_ms = now;
+    r->sample.ram = *v;
+    r->sample.received = received;
+    r->sample.since_sync_ms = now - r->synced_at_ms;
+    r->sample.stopped = v->status == VRAM_PRE_SWITCHOVER || v->status == VRAM_DEVICE ||
+                        v->status == VRAM_COMPLETED;
+    if (r->sample.stopped && r->sample.stopped_at_ns == 0)
+        r->sample.stopped_at_ns = clock_ns();
+    if (r->sample.stopped)
+        atomic_store(&r->relay.drain, true);
+}
+
+static void *poll_thread(void *arg)
+{
+    struct ram *const r = arg;
+    uint64_t allowed = 0;
+    struct err e = { 0 };
+
+    while (cancel_sleep_ms(r->stop, POLL_MS, &e)) {
+        const uint64_t received = atomic_load(&r->relay.received);
+        struct vram v;
+
+        atomic_store(&r->asked_at_ms, clock_ms());
+        const bool ok = vdom_ram(r->poll_dom, &v, &e);
+        atomic_store(&r->asked_at_ms, 0);
+        if (!ok) {
+            log_debug("memory", "query-migrate: %s", e.msg);
+            continue;
+        }
+        take_sample(r, &v, received);
+        if ((v.status == VRAM_SETUP || v.status == VRAM_ACTIVE) && received > allowed &&
+            !atomic_load(&r->released)) {
+            if (pass_limit(r, received, &e))
+                allowed = received;
+            else if (e.kind != ERR_CANCELLED)
+                log_debug("memory", "ram-limit: %s", e.msg);
+        }
+    }
+    return NULL;
+}
+
+/* --- start --- */
+
+static bool open_connections(struct ram *r, struct err *e)
+{
+    struct move *const m = r->move;
+    char path[PATHS_MAX + 16];
+
+    snprintf(path, sizeof path, "%s/libvirt.sock", m->run_dir);
+    if (!virt_open(m->cfg->connect, &r->mig_src, e) ||
+        !virt_open(m->cfg->connect, &r->poll_src, e) ||
+        !virt_open_socket(path, &r->mig_dst, e) ||
+        !vdom_find_uuid(r->mig_src, m->facts.uuid, &r->mig_dom, e) ||
+        !vdom_find_uuid(r->poll_src, m->facts.uuid, &r->poll_dom, e))
+        return false;
+    if (r->mig_dom == NULL || r->poll_dom == NULL)
+        return err_set(e, ERR_GUEST, 0, "the domain has ended");
+    return true;
+}
+
+/* QEMU must not switch over by itself while disks are behind; it does so all the same when
+ * nothing of RAM is left.  The old value is put back if the guest stays. */
+static bool set_downtime(struct ram *r, struct err *e)
+{
+    AUTO(json_put) struct json_object *p = NULL;
+
+    if (!vdom_qmp(r->move->dom, "query-migrate-parameters", NULL, &p, e) ||
+        !json_get_u64(p, "downtime-limit", &r->old_downtime, e))
+        return false;
+    return vdom_set_max_downtime(r->move->dom, DOWNTIME_MS, e);
+}
+
+static bool start_thread(pthread_t *t, bool *on, void *(*run)(void *), struct ram *r,
+                         struct err *e)
+{
+    const int os = pthread_create(t, NULL, run, r);
+
+    if (os != 0)
+        return err_set(e, ERR_SYS, os, "cannot start a thread");
+    *on = true;
+    return true;
+}
+
+bool memory_start(struct move *m, struct err *e)
+{
+    struct ram *const r = calloc(1, sizeof *r);
+
+    if (r == NULL)
+        return err_set(e, ERR_SYS, ENOMEM, "memory");
+    pthread_mutex_init(&r->lock, NULL);
+    r->move = m;
+    r->listener = -1;
+    pthread_mutex_lock(&m->lock);
+    m->ram = r;
+    pthread_mutex_unlock(&m->lock);
+    r->stop = cancel_new();
+    if (r->stop == NULL)
+        return err_set(e, ERR_SYS, ENOMEM, "memory");
+    paths_ram_dir(r->dir, m->id);
+    paths_ram_sock(r->sock, m->id, m->facts.name);
+    return open_connections(r, e) && set_downtime(r, e) && dir_private(r->dir, e) &&
+           unix_listen(r->sock, &r->listener, e) &&
+           start_thread(&r->ram, &r->ram_on, ram_thread, r, e) &&
+           start_thread(&r->poll, &r->poll_on, poll_thread, r, e) &&
+           start_thread(&r->migrate, &r->migrate_on, migrate_thread, r, e);
+}
+
+/* --- while it runs --- */
+
+void memory_sample(struct move *m, struct memory_sample *out)
+{
+    struct ram *const r = m->ram;
+    const int64_t asked = atomic_load(&r->asked_at_ms);
+
+    if (asked != 0 && clock_ms() - asked > SLOW_ANSWER_MS)
+        atomic_store(&r->relay.drain, true);
+    LOCK_SCOPE(&r->lock);
+    *out = r->sample;
+    out->received = atomic_load(&r->relay.received);
+}
+
+void memory_error(struct move *m, struct err *e)
+{
+    LOCK_SCOPE(&m->ram->lock);
+    if (m->ram->err.kind == ERR_NONE)
+        err_set(e, ERR_VIRT, 0, "memory ended before it was released");
+    else
+        *e = m->ram->err;
+    err_wrap(e, "memory");
+}
+
+static bool memory_ended(struct ram *r)
+{
+    LOCK_SCOPE(&r->lock);
+    return !r->migrate_on || r->ended;
+}
+
+bool memory_wait(struct move *m, int timeout_ms)
+{
+    const int64_t end = clock_ms() + timeout_ms;
+
+    while (m->ram != NULL && !memory_ended(m->ram)) {
+        if (clock_ms() >= end)
+            return false;
+        clock_sleep_ms(5);
+    }
+    return true;
+}
+
+void memory_released(struct move *m)
+{
+    atomic_store(&m->ram->released, true);
+    atomic_store(&m->ram->relay.drain, true);
+}
+
+/* --- the end --- */
+
+void memory_close(struct move *m)
+{
+    struct ram *const r = m->ram;
+
+    if (r == NULL)
+        return;
+    pthread_mutex_lock(&m->lock);
+    m->ram = NULL; /* the watch thread looks no more */
+    pthread_mutex_unlock(&m->lock);
+    if (r->stop != NULL)
+        cancel_set(r->stop);
+    if (r->ram_on)
+        pthread_join(r->ram, NULL);
+    if (r->poll_on)
+        pthread_join(r->poll, NULL);
+    if (r->migrate_on)
+        pthread_join(r->migrate, NULL);
+    m->moved_ram += atomic_load(&r->relay.received);
+    vdom_free(r->mig_dom);
+    vdom_free(r->poll_dom);
+    virt_close(r->mig_src);
+    virt_close(r->mig_dst);
+    virt_close(r->poll_src);
+    if (r->listener >= 0)
+        close(r->listener);
+    if (r->dir[0] != '\0')
+        dir_remove(r->dir);
+    cancel_free(r->stop);
+    pthread_mutex_destroy(&r->lock);
+    free(r);
+}
+
+static void note_pause(struct move *m)
+{
+    if (m->paused_at_ns != 0 && m->pause_ms < 0)
+        m->pause_ms = (clock_ns() - m->paused_at_ns) / NS_PER_MS;
+}
+
+/* Take the guest back at once, not when libvirt's own clean-up has finished: QMP "cont" as
+ * soon as QEMU says that the migration is over and failed.  Only then: after "completed"
+ * libvirt would go on to kill this QEMU although it ran again. */
+static void resume_early(struct move *m)
+{
+    const int64_t end = clock_ms() + 2000;
+    struct err e = { 0 };
+    struct vram v = { .status = VRAM_NONE };
+
+    while (clock_ms() < end && !proc_ended(m->qemu_pidfd)) {
+        if (!vdom_ram(m->ram->poll_dom, &v, &e))
+            return;
+        if (v.status == VRAM_FAILED || v.status == VRAM_CANCELLED)
+            break;
+        if (v.status == VRAM_COMPLETED || v.status == VRAM_NONE)
+            return;
+        clock_sleep_ms(5);
+    }
+    if (v.status != VRAM_FAILED && v.status != VRAM_CANCELLED)
+        return;
+    if (!vdom_qmp(m->ram->poll_dom, "cont", NULL, NULL, &e))
+        log_debug("undo", "cont: %s", e.msg);
+    else
+        note_pause(m);
+}
+
+static void make_sure_it_runs(struct move *m)
+{
+    const int64_t end = clock_ms() + ABORT_MS;
+    struct err e = { 0 };
+    enum vdom_run run;
+    enum vdom_why why;
+
+    while (!proc_ended(m->qemu_pidfd) && clock_ms() < end) {
+        if (vdom_state(m->dom, &run, &why, &e)) {
+            if (run != VDOM_PAUSED || vdom_resume(m->dom, &e))
+                return;
+        }
+        log_debug("undo", "resume: %s", e.msg);
+        clock_sleep_ms(200);
+    }
+    if (!proc_ended(m->qemu_pidfd))
+        log_warn("undo", "the guest could not be resumed: %s", e.msg);
+}
+
+void memory_undo(struct move *m)
+{
+    struct ram *const r = m->ram;
+    struct err e = { 0 };
+
+    if (r == NULL)
+        return;
+    if (!memory_ended(r)) {
+        log_info("undo", "cancelling the memory migration");
+        if (!vdom_job_abort(m->dom, &e))
+            log_debug("undo", "abort: %s", e.msg);
+        /* libvirt may not have got as far as connecting: nobody waits for us then. */
+        cancel_set(r->stop);
+        if (m->facts.run == VDOM_RUNNING)
+            resume_early(m);
+        if (!memory_wait(m, ABORT_MS))
+            log_warn("undo", "libvirt is still busy with the cancelled migration");
+    }
+    if (m->facts.run == VDOM_RUNNING)
+        make_sure_it_runs(m);
+    note_pause(m);
+    if (m->guard != NULL && !guard_say(m, "resumed", &e))
+        log_debug("undo", "guard: %s", e.msg);
+    if (r->old_downtime != 0 && !vdom_set_max_downtime(m->dom, r->old_downtime, &e))
+        log_debug("undo", "downtime limit: %s", e.msg);
+    memory_close(m);
+}

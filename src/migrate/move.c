@@ -1,0 +1,315 @@
+/* The whole move, read top to bottom in phases[]; and the result, asked of both sides. */
+#include "migrate/move.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/proc.h"
+#include "migrate/move-int.h"
+#include "migrate/phases.h"
+
+/* clang-format off */
+static const struct phase phases[] = {
+    /*  name        run            undo          commit */
+    { "connect",   connect_run,   NULL,          false },
+    { "preflight", preflight_run, NULL,          false },
+    { "prepare",   prepare_run,   prepare_undo,  false },
+    { "bulk",      bulk_run,      copy_undo,     false },
+    { "rounds",    rounds_run,    NULL,          false },
+    { "memory",    memory_run,    memory_undo,   false },
+    { "switch",    switch_run,    switch_undo,   false },
+    { "commit",    commit_run,    NULL,          true  },
+    { "finish",    finish_run,    NULL,          false },
+};
+enum { CHECK_PHASES = 2 }; /* --check does these only */
+
+static const char *const phase_names[] = {
+    [MOVE_CONNECT] = "connect", [MOVE_PREFLIGHT] = "preflight",
+    [MOVE_PREPARE] = "prepare", [MOVE_BULK] = "bulk", [MOVE_ROUNDS] = "rounds",
+    [MOVE_MEMORY] = "memory", [MOVE_SWITCH] = "switch", [MOVE_COMMIT] = "commit",
+    [MOVE_FINISH] = "finish", [MOVE_UNDO] = "undo", [MOVE_DONE] = "done",
+};
+static_assert(sizeof phase_names / sizeof phase_names[0] == MOVE_PHASES,
+              "phase_names[] and enum move_phase differ");
+
+static const char *const where_names[] = {
+    [MOVE_AT_SOURCE] = "source", [MOVE_AT_DESTINATION] = "destination",
+    [MOVE_NOWHERE] = "nowhere", [MOVE_UNKNOWN] = "unknown",
+};
+/* clang-format on */
+
+const char *move_phase_name(enum move_phase p)
+{
+    return phase_names[p];
+}
+
+const char *move_where_name(enum move_where w)
+{
+    return where_names[w];
+}
+
+struct move *move_new(const struct move_cfg *cfg, struct cancel *cancel)
+{
+    struct move *const m = calloc(1, sizeof *m);
+
+    if (m == NULL)
+        return NULL;
+    pthread_mutex_init(&m->lock, NULL);
+    m->cfg = cfg;
+    m->user = cancel;
+    m->lock_fd = -1;
+    m->qemu_pidfd = -1;
+    m->pause_ms = -1;
+    m->progress.rtt_us = -1;
+    m->progress.predicted_pause_ms = -1;
+    m->progress.eta_ms = -1;
+    m->progress.ratio = 1;
+    m->progress.budget_ms = cfg->max_downtime_ms;
+    snprintf(m->progress.domain, sizeof m->progress.domain, "%s", cfg->domain);
+    snprintf(m->progress.dest, sizeof m->progress.dest, "%s", cfg->dest.host);
+    return m;
+}
+
+void move_free(struct move *m)
+{
+    if (m == NULL)
+        return;
+    dominfo_fini(&m->info);
+    findings_fini(&m->findings);
+    free(m->xml_live);
+    free(m->xml_inactive);
+    free(m->dest_xml);
+    free(m->persist_xml);
+    if (m->qemu_pidfd >= 0)
+        close(m->qemu_pidfd);
+    cancel_free(m->halt);
+    pthread_mutex_destroy(&m->lock);
+    free(m);
+}
+
+void move_enter(struct move *m, enum move_phase phase)
+{
+    log_debug("phase", "%s", phase_names[phase]);
+    LOCK_SCOPE(&m->lock);
+    m->progress.phase = phase;
+    m->progress.why[0] = '\0';
+    if (m->facts.name[0] != '\0')
+        snprintf(m->progress.domain, sizeof m->progress.domain, "%s", m->facts.name);
+    if (phase != MOVE_PREPARE)
+        return;
+    m->progress.ndisks = m->plan.n;
+    for (size_t i = 0; i < m->plan.n; i++) {
+        struct move_gauge *const g = &m->progress.disks[i];
+
+        snprintf(g->name, sizeof g->name, "%s", m->plan.disks[i].target);
+        g->size = m->plan.disks[i].size;
+        g->dirty_rate = -1;
+    }
+}
+
+void move_progress(struct move *m, struct move_progress *out)
+{
+    LOCK_SCOPE(&m->lock);
+    *out = m->progress;
+}
+
+#define APPEND(list, n) \
+    do { \
+        va_list ap; \
+        va_start(ap, fmt); \
+        if ((n) < MOVE_LEFT_MAX) \
+            vsnprintf((list)[(n)++], sizeof(list)[0], fmt, ap); \
+        va_end(ap); \
+    } while (0)
+
+void move_left(struct move *m, const char *fmt, ...)
+{
+    APPEND(m->left, m->nleft);
+}
+
+void move_note(struct move *m, const char *fmt, ...)
+{
+    APPEND(m->notes, m->nnotes);
+}
+
+/* The first cause: what copying, QMP or libvirt said is only what it led to.  A verdict
+ * that was reached on purpose stays. */
+static void move_failed(struct move *m, struct err *e)
+{
+    m->failed_in = m->progress.phase;
+    log_debug("phase", "%s failed: %s", phase_names[m->failed_in], e->msg);
+    move_enter(m, MOVE_UNDO);
+    if (e->kind == ERR_GUEST || e->kind == ERR_UNRESOLVED || e->kind == ERR_REFUSED ||
+        e->kind == ERR_STALLED || e->kind == ERR_CONNECT)
+        return;
+    if (cancel_is_set(m->user)) {
+        err_set(e, ERR_CANCELLED, 0, "interrupted");
+    } else if (m->qemu_pidfd >= 0 && proc_ended(m->qemu_pidfd)) {
+        err_set(e, ERR_GUEST, 0, "the guest ended, or its QEMU died, during the move");
+        err_next(e, "Its disks on this host are intact: virsh start %s", m->facts.name);
+    } else if (atomic_load(&m->over_time)) {
+        err_set(e, ERR_TIMEOUT, 0, "the pause would have lasted more than %d ms",
+                (int)m->cfg->max_downtime_ms + PAUSE_SLACK_MS);
+        err_next(e, "Run it again, or allow more with --max-downtime.");
+    } else if (m->link != NULL && link_state(m->link) == LINK_BROKEN) {
+        link_cause(m->link, e);
+        err_wrap(e, "lost the link to %s", m->cfg->dest.host);
+        err_next(e, "Run the same command again when the link is back.");
+    }
+}
+
+/* --- the result --- */
+
+static int status_of(const struct move *m, const struct err *e)
+{
+    const enum move_phase failed = m->failed_in;
+
+    switch (e->kind) {
+    case ERR_NONE:
+        return m->nleft > 0 ? 6 : 0;
+    case ERR_CANCELLED:
+        return 130;
+    case ERR_GUEST:
+        return 5;
+    case ERR_UNRESOLVED:
+        return 7;
+    case ERR_STALLED:
+        return 8;
+    case ERR_USAGE:
+        return failed <= MOVE_PREFLIGHT ? 2 : 4;
+    default:
+        break;
+    }
+    if (failed > MOVE_PREFLIGHT)
+        return 4;
+    return e->kind == ERR_REFUSED                                             ? 3
+           : e->kind == ERR_CONNECT || e->kind == ERR_LINK || m->link == NULL ? 9
+                                                                              : 3;
+}
+
+static bool lives(enum vdom_run run)
+{
+    return run == VDOM_RUNNING || run == VDOM_PAUSED || run == VDOM_OTHER;
+}
+
+/* Ask the source, whose word is good while its process lives; then the destination. */
+static void ask_where(struct move *m, struct move_result *out)
+{
+    enum vdom_run run = VDOM_NONE;
+    enum vdom_why why;
+    struct err e = { 0 };
+
+    out->where = MOVE_UNKNOWN;
+    if (m->dom == NULL)
+        return;
+    if (m->committed) {
+        out->where = MOVE_AT_DESTINATION;
+        snprintf(out->state, sizeof out->state, "%s",
+                 m->facts.run == VDOM_RUNNING ? "running" : "paused");
+        return;
+    }
+    if (!vdom_state(m->dom, &run, &why, &e))
+        return;
+    if (lives(run) && !(m->qemu_pidfd >= 0 && proc_ended(m->qemu_pidfd))) {
+        out->where = MOVE_AT_SOURCE;
+        snprintf(out->state, sizeof out->state, "%s", vdom_run_name(run));
+    } else if (!m->released) {
+        out->where = MOVE_NOWHERE;
+        snprintf(out->state, sizeof out->state, "off");
+    }
+}
+
+static void fill_result(struct move *m, const struct err *e, struct move_result *out)
+{
+    out->err = *e;
+    out->status = status_of(m, e);
+    ask_where(m, out);
+    if (out->status == 4 && out->where == MOVE_NOWHERE)
+        out->status = 5;
+    out->pause_ms = m->pause_ms;
+    out->elapsed_ms = clock_ms() - m->started_ms;
+    out->rounds = m->round;
+    out->disk_bytes = m->moved_disk;
+    out->ram_bytes = m->moved_ram;
+    snprintf(out->id, sizeof out->id, "%s", m->id);
+    snprintf(out->domain, sizeof out->domain, "%s",
+             m->facts.name[0] != '\0' ? m->facts.name : m->cfg->domain);
+    snprintf(out->uuid, sizeof out->uuid, "%s", m->facts.uuid);
+    snprintf(out->source_host, sizeof out->source_host, "%s", m->src_host.hostname);
+    snprintf(out->dest_host, sizeof out->dest_host, "%s",
+             m->dst_host.hostname[0] != '\0' ? m->dst_host.hostname
+                                             : m->cfg->dest.host);
+    out->ndisks = m->plan.n;
+    for (size_t i = 0; i < m->plan.n; i++) {
+        const struct plan_disk *const d = &m->plan.disks[i];
+
+        snprintf(out->disks[i].target, sizeof out->disks[i].target, "%s", d->target);
+        snprintf(out->disks[i].src, sizeof out->disks[i].src, "%s", d->src);
+        snprintf(out->disks[i].dst, sizeof out->disks[i].dst, "%s", d->dst);
+        snprintf(out->disks[i].format, sizeof out->disks[i].format, "%s",
+                 d->dst_format);
+        out->disks[i].size = d->size;
+    }
+    memcpy(out->left, m->left, sizeof out->left);
+    out->nleft = m->nleft;
+    memcpy(out->notes, m->notes, sizeof out->notes);
+    out->nnotes = m->nnotes;
+    out->findings = m->findings;
+    m->findings = (struct findings){ 0 };
+}
+
+static void count_link(struct move *m, struct move_result *out)
+{
+    struct link_stats st;
+
+    if (m->link == NULL)
+        return;
+    link_stats(m->link, &st);
+    out->sent = st.sent;
+    out->received = st.received;
+}
+
+static bool start(struct move *m, struct err *e)
+{
+    m->halt = cancel_new();
+    if (m->halt == NULL)
+        return err_set(e, ERR_SYS, ENOMEM, "cannot start");
+    if (!fault_init(e) || !paths_new_id(m->id, e))
+        return false;
+    paths_run_dir(m->run_dir, m->id);
+    paths_state_dir(m->state_dir, m->id);
+    if (m->cfg->timeout_ms != 0)
+        m->timeout_at_ms = (uint64_t)m->started_ms + m->cfg->timeout_ms;
+    return watcher_start(m, e);
+}
+
+void move_run(struct move *m, struct move_result *out)
+{
+    const size_t n =
+        m->cfg->check_only ? CHECK_PHASES : sizeof phases / sizeof phases[0];
+    struct err e = { 0 };
+
+    memset(out, 0, sizeof *out);
+    m->started_ms = clock_ms();
+    const bool ok = start(m, &e) && phases_run(phases, n, m, move_failed, &e);
+
+    (void)ok; /* the error says the same */
+    fill_result(m, &e, out);
+    count_link(m, out);
+    move_enter(m, MOVE_DONE);
+    memory_close(m);
+    connect_close(m);
+    watcher_stop(m);
+}
+
+void move_result_fini(struct move_result *r)
+{
+    findings_fini(&r->findings);
+}

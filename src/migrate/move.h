@@ -1,0 +1,135 @@
+/* src/migrate/move.h - one move, from preflight to the end; what cli/ sees of it.
+ *
+ * move_run() blocks in the calling thread (main) and never talks to the user: it logs,
+ * keeps a progress that any thread may copy, and ends with a result that says where the
+ * guest runs.
+ */
+#ifndef SNM_MIGRATE_MOVE_H
+#define SNM_MIGRATE_MOVE_H
+
+#include "base/cancel.h"
+#include "base/findings.h"
+#include "base/paths.h"
+#include "tunnel/dial.h"
+#include "virt/domxml.h"
+
+/* --disk TARGET=PATH[,format=F] */
+struct move_disk_opt {
+    char target[32];
+    char path[PATHS_MAX];
+    char format[16]; /* "": --format, else as the source */
+};
+
+struct move_cfg {
+    const char *connect; /* source libvirt URI; NULL: qemu:///system */
+    const char *domain;  /* name, uuid or id */
+    struct dest dest;
+    const char *dest_text; /* as the user wrote it, for messages */
+    const char *ssh;       /* NULL: ssh */
+    const char *disks_to;  /* directory at the destination; NULL: same paths */
+    const char *format;    /* for all disks; NULL: as the source */
+    struct move_disk_opt disks[DOMXML_DISKS_MAX];
+    size_t ndisks;
+    uint64_t max_downtime_ms; /* the pause budget */
+    uint64_t bandwidth;       /* bytes/s over everything; 0: no limit */
+    uint64_t timeout_ms;      /* of the whole move up to the switch; 0: none */
+    int zstd;                 /* ZSTD_AUTO, ZSTD_OFF or a level */
+    bool keep_source;         /* leave it defined there, shut off */
+    bool remove_source_disks; /* after success */
+    bool check_only;
+};
+
+enum move_phase {
+    MOVE_CONNECT,
+    MOVE_PREFLIGHT,
+    MOVE_PREPARE,
+    MOVE_BULK,
+    MOVE_ROUNDS,
+    MOVE_MEMORY,
+    MOVE_SWITCH,
+    MOVE_COMMIT,
+    MOVE_FINISH,
+    MOVE_UNDO,
+    MOVE_DONE,
+    MOVE_PHASES
+};
+const char *move_phase_name(enum move_phase p);
+
+/* A copy job as the display shows it.  Bytes and bytes/s. */
+struct move_gauge {
+    char name[32];     /* "vda", "RAM" */
+    uint64_t size;     /* of the whole thing */
+    uint64_t total;    /* what the current pass has to move */
+    uint64_t done;     /* of that */
+    uint64_t dirty;    /* waiting for the next pass */
+    double rate;       /* being moved */
+    double dirty_rate; /* written by the guest; < 0: not known yet */
+};
+
+enum move_trend {
+    MOVE_TREND_UNKNOWN,
+    MOVE_TREND_CONVERGING,
+    MOVE_TREND_STEADY,
+    MOVE_TREND_DIVERGING
+};
+
+struct move_progress {
+    enum move_phase phase;
+    char domain[256], dest[256];
+    int64_t elapsed_ms;
+    unsigned round; /* of the disks; 0: bulk */
+    struct move_gauge disks[DOMXML_DISKS_MAX];
+    size_t ndisks;
+    struct move_gauge ram;      /* size 0: not started */
+    uint64_t sent;              /* bytes on the wire so far */
+    double sent_rate;           /* bytes/s now */
+    double ratio;               /* plain / packed of the compressed channels; 1: none */
+    int64_t rtt_us;             /* -1: unknown */
+    int64_t predicted_pause_ms; /* if switched now; -1: unknown */
+    uint64_t budget_ms;
+    int64_t eta_ms; /* to the switch; -1: unknown */
+    enum move_trend trend;
+    char why[160]; /* why it has not switched yet, for people; or "" */
+};
+
+/* Where the guest is, as asked of both sides, never assumed. */
+enum move_where { MOVE_AT_SOURCE, MOVE_AT_DESTINATION, MOVE_NOWHERE, MOVE_UNKNOWN };
+const char *move_where_name(enum move_where w); /* "source", "destination", ... */
+
+enum { MOVE_LEFT_MAX = 16 };
+struct move_result {
+    int status; /* exit status, FAULTS.md */
+    enum move_where where;
+    char state[16];           /* "running", "paused", "off" there */
+    struct err err;           /* ERR_NONE on success */
+    struct findings findings; /* of preflight */
+    int64_t pause_ms;         /* measured; -1: the guest was not paused */
+    int64_t elapsed_ms;
+    unsigned rounds;
+    uint64_t disk_bytes, ram_bytes; /* moved, before compression */
+    uint64_t sent, received;        /* on the wire */
+    char id[PATHS_ID_LEN + 1];
+    char domain[256], uuid[37], source_host[256], dest_host[256];
+    struct {
+        char target[32], src[PATHS_MAX], dst[PATHS_MAX], format[16];
+        uint64_t size;
+    } disks[DOMXML_DISKS_MAX];
+    size_t ndisks;
+    char left[MOVE_LEFT_MAX][400]; /* what is left to do or was left on the source */
+    size_t nleft;
+    char notes[MOVE_LEFT_MAX]
+              [400]; /* what was kept on purpose: source disks, saved XML */
+    size_t nnotes;
+};
+void move_result_fini(struct move_result *r);
+
+struct move;
+/* Cheap; no I/O.  NULL only when out of memory.  @cfg and @cancel are borrowed. */
+struct move *move_new(const struct move_cfg *cfg, struct cancel *cancel);
+/* The whole move; always fills *out (release with move_result_fini).  Thread: main. */
+void move_run(struct move *m, struct move_result *out);
+/* Thread: any, while the move exists. */
+void move_progress(struct move *m, struct move_progress *out);
+void move_free(struct move *m);
+
+#endif

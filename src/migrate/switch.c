@@ -1,0 +1,109 @@
+/* Switch: the guest stops, the last round is copied, the writers end, RAM's end is released.
+ *
+ * Until RELEASE everything can be taken back: the destination cannot complete.  The guest
+ * may have been stopped by QEMU itself already: a legal start of this phase. */
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "migrate/move-int.h"
+
+static bool agent_post(struct move *m, const char *what, int timeout_ms, struct err *e)
+{
+    char path[64];
+
+    snprintf(path, sizeof path, "/moves/%s/%s", m->id, what);
+    return link_call(m->link, "POST", path, json_new(), timeout_ms, m->halt, NULL, e);
+}
+
+static bool suspend(struct move *m, struct err *e)
+{
+    struct memory_sample s;
+
+    if (m->facts.run != VDOM_RUNNING)
+        return true; /* it was paused when we came, and stays so */
+    memory_sample(m, &s);
+    m->paused_at_ns = s.stopped_at_ns != 0 ? s.stopped_at_ns : clock_ns();
+    atomic_store(&m->pause_deadline_ms, m->paused_at_ns / NS_PER_MS +
+                                            (int64_t)m->cfg->max_downtime_ms +
+                                            PAUSE_SLACK_MS);
+    return vdom_suspend(m->dom, e);
+}
+
+/* QEMU has sent all of RAM and the device state, and waits for the destination. */
+static bool wait_for_ram(struct move *m, struct err *e)
+{
+    struct memory_sample s;
+
+    for (;;) {
+        memory_sample(m, &s);
+        if (s.failed || s.done) {
+            memory_error(m, e);
+            return false;
+        }
+        if (s.stopped)
+            return true;
+        if (!cancel_sleep_ms(m->halt, 2, e))
+            return false;
+    }
+}
+
+static bool release(struct move *m, struct err *e)
+{
+    if (!journal_step(m->journal, "released", NULL, e) ||
+        !guard_say(m, "released", e) || !fault_point("switch.release", e))
+        return false;
+    /* From here on the destination may complete, whatever the answer to this call is. */
+    m->released = true;
+    if (!agent_post(m, "release", CALL_MS, e))
+        return false;
+    memory_released(m);
+    return fault_point("switch.released", e);
+}
+
+static bool switch_steps(struct move *m, struct err *e)
+{
+    if (!journal_step(m->journal, "suspending", NULL, e) ||
+        !guard_say(m, "suspending", e) || !fault_point("switch", e) || !suspend(m, e) ||
+        !fault_point("switch.suspended", e))
+        return false;
+    const int64_t t0 = clock_ns();
+    if (!copy_round(m, true, e) || !copy_close(m, e) ||
+        !fault_point("switch.copied", e))
+        return false;
+    const int64_t t1 = clock_ns();
+    if (!agent_post(m, "close", CLOSE_MS, e) || !fault_point("switch.closed", e))
+        return false;
+    const int64_t t2 = clock_ns();
+    if (!wait_for_ram(m, e))
+        return false;
+    log_info("switch", "suspend=%lldms last-round=%lldms close=%lldms memory=%lldms",
+             m->paused_at_ns != 0 ? (long long)((t0 - m->paused_at_ns) / NS_PER_MS)
+                                  : 0LL,
+             (long long)((t1 - t0) / NS_PER_MS), (long long)((t2 - t1) / NS_PER_MS),
+             (long long)((clock_ns() - t2) / NS_PER_MS));
+    return release(m, e);
+}
+
+bool switch_run(struct move *m, struct err *e)
+{
+    move_enter(m, MOVE_SWITCH);
+    if (switch_steps(m, e))
+        return true;
+    if (!m->released)
+        return false;
+    /* Released, and the answer is missing: the commit phase finds out what came of it. */
+    log_warn("switch", "release: %s", e->msg);
+    return true;
+}
+
+void switch_undo(struct move *m)
+{
+    struct err e = { 0 };
+
+    atomic_store(&m->pause_deadline_ms, 0);
+    if (!guard_say(m, "undoing", &e))
+        log_debug("undo", "guard: %s", e.msg);
+}

@@ -1,0 +1,178 @@
+/* The watch thread: stops the copying when the user asks, the link is lost, QEMU has died
+ * or the pause is over time; and keeps the progress that the display reads. */
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/proc.h"
+#include "migrate/move-int.h"
+
+enum { TICK_MS = 50, RATE_MS = 500 };
+
+struct rates {
+    int64_t at_ns;
+    uint64_t disk[DOMXML_DISKS_MAX], ram, sent;
+};
+
+static double smooth(double old, uint64_t now, uint64_t before, double seconds)
+{
+    const double rate = now >= before ? (double)(now - before) / seconds : 0;
+
+    return old > 0 ? old * 0.6 + rate * 0.4 : rate;
+}
+
+static void disk_gauges(struct move *m, struct rates *r, double seconds)
+{
+    for (size_t i = 0; i < m->plan.n; i++) {
+        struct move_gauge *const g = &m->progress.disks[i];
+        struct mirror_stats st;
+
+        if (m->copies[i].mirror == NULL)
+            continue;
+        mirror_stats(m->copies[i].mirror, &st);
+        g->total = st.pass_total;
+        g->done = st.pass_done;
+        if (seconds > 0) {
+            g->rate = smooth(g->rate, st.data, r->disk[i], seconds);
+            r->disk[i] = st.data;
+        }
+    }
+}
+
+static void ram_gauge(struct move *m, struct rates *r, double seconds)
+{
+    struct move_gauge *const g = &m->progress.ram;
+    struct memory_sample s;
+
+    if (m->ram == NULL)
+        return;
+    memory_sample(m, &s);
+    snprintf(g->name, sizeof g->name, "RAM");
+    g->size = s.ram.total;
+    g->total = s.ram.total;
+    g->done = s.ram.total >= s.ram.remaining ? s.ram.total - s.ram.remaining : 0;
+    g->dirty = s.ram.remaining;
+    g->dirty_rate = (double)s.ram.dirty_rate;
+    if (seconds > 0) {
+        g->rate = smooth(g->rate, s.received, r->ram, seconds);
+        r->ram = s.received;
+    }
+}
+
+static void link_gauge(struct move *m, struct rates *r, double seconds)
+{
+    struct link_stats st;
+
+    if (m->link == NULL)
+        return;
+    link_stats(m->link, &st);
+    m->progress.sent = st.sent;
+    m->progress.rtt_us = st.rtt_us;
+    m->progress.ratio = st.packed > 0 ? (double)st.plain / (double)st.packed : 1;
+    if (seconds > 0) {
+        m->progress.sent_rate =
+            smooth(m->progress.sent_rate, st.sent, r->sent, seconds);
+        r->sent = st.sent;
+    }
+}
+
+static void estimate(struct move *m)
+{
+    struct move_progress *const p = &m->progress;
+    double left = 0, rate = 0, dirty = 0;
+
+    for (size_t i = 0; i < p->ndisks; i++) {
+        left +=
+            (double)(p->disks[i].total - p->disks[i].done) + (double)p->disks[i].dirty;
+        rate += p->disks[i].rate;
+        dirty += p->disks[i].dirty_rate > 0 ? p->disks[i].dirty_rate : 0;
+    }
+    if (p->ram.size > 0) {
+        left += (double)p->ram.dirty;
+        rate += p->ram.rate;
+        dirty += p->ram.dirty_rate;
+    } else {
+        left += (double)m->info.memory;
+    }
+    p->trend = rate <= 0             ? MOVE_TREND_UNKNOWN
+               : dirty < rate * 0.8  ? MOVE_TREND_CONVERGING
+               : dirty < rate * 1.05 ? MOVE_TREND_STEADY
+                                     : MOVE_TREND_DIVERGING;
+    p->eta_ms = p->trend == MOVE_TREND_CONVERGING && p->phase >= MOVE_BULK &&
+                        p->phase <= MOVE_MEMORY
+                    ? (int64_t)(left * MS_PER_S / (rate - dirty))
+                    : -1;
+}
+
+static void refresh(struct move *m, struct rates *r)
+{
+    const int64_t now = clock_ns();
+    double seconds = (double)(now - r->at_ns) / 1e9;
+
+    LOCK_SCOPE(&m->lock);
+    if (r->at_ns == 0)
+        r->at_ns = now;
+    if (seconds * MS_PER_S < RATE_MS)
+        seconds = 0;
+    else
+        r->at_ns = now;
+    m->progress.elapsed_ms = clock_ms() - m->started_ms;
+    disk_gauges(m, r, seconds);
+    ram_gauge(m, r, seconds);
+    link_gauge(m, r, seconds);
+    if (seconds > 0)
+        estimate(m);
+}
+
+static void check_halt(struct move *m)
+{
+    const int64_t deadline = atomic_load(&m->pause_deadline_ms);
+
+    pthread_mutex_lock(&m->lock);
+    const bool lost = (m->link != NULL && link_state(m->link) == LINK_BROKEN) ||
+                      (m->qemu_pidfd >= 0 && proc_ended(m->qemu_pidfd));
+    pthread_mutex_unlock(&m->lock);
+    if (deadline != 0 && clock_ms() >= deadline) {
+        atomic_store(&m->over_time, true);
+        cancel_set(m->halt);
+    }
+    if (lost || cancel_is_set(m->user))
+        cancel_set(m->halt);
+}
+
+static void *watch_thread(void *arg)
+{
+    struct move *const m = arg;
+    struct rates r = { 0 };
+
+    while (!atomic_load(&m->watch_stop)) {
+        struct pollfd p = { .fd = cancel_is_set(m->user) ? -1 : cancel_fd(m->user),
+                            .events = POLLIN };
+
+        poll(&p, 1, TICK_MS);
+        check_halt(m);
+        refresh(m, &r);
+    }
+    return NULL;
+}
+
+bool watcher_start(struct move *m, struct err *e)
+{
+    const int os = pthread_create(&m->watch, NULL, watch_thread, m);
+
+    if (os != 0)
+        return err_set(e, ERR_SYS, os, "cannot start a thread");
+    m->watching = true;
+    return true;
+}
+
+void watcher_stop(struct move *m)
+{
+    if (!m->watching)
+        return;
+    atomic_store(&m->watch_stop, true);
+    pthread_join(m->watch, NULL);
+    m->watching = false;
+}
