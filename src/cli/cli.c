@@ -1,0 +1,279 @@
+/* From the arguments to the exit status.
+ *
+ * Threads: main runs the move and, when it is over, says what came of it; "display"
+ * shows it meanwhile; "signals" is the only one that takes signals, all others have them
+ * blocked.
+ *
+ *   SIGINT SIGTERM SIGHUP  the first one cancels the move, which then undoes what it
+ *                          did, or goes on where it can only go forward; later ones
+ *                          only say so
+ *   SIGTSTP                refused: stopped, we could leave the guest paused
+ *   SIGPIPE SIGTTOU        ignored: nobody listens, or a job in the background speaks
+ */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <langinfo.h>
+#include <locale.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/agent.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/unix.h"
+#include "base/version.h"
+#include "cli/display.h"
+#include "cli/json_out.h"
+#include "cli/opts.h"
+#include "cli/report.h"
+#include "migrate/guard.h"
+#include "migrate/move.h"
+
+enum { STATUS_USAGE = 2 };
+
+/* What main and "signals" share; all of it is constant or does its own locking. */
+struct cli {
+    struct opts opts;
+    struct cancel *cancel;
+    struct move *move;
+    struct display *display;
+    pthread_t signals;
+    bool utf8;
+};
+
+/* --- signals --- */
+
+/* Those that "signals" waits for; SIGUSR1 is main's word to end. */
+static void our_signals(sigset_t *set)
+{
+    static const int all[] = { SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGUSR1 };
+
+    sigemptyset(set);
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        sigaddset(set, all[i]);
+}
+
+static void interrupted(struct cli *c, unsigned times)
+{
+    struct move_progress p;
+
+    move_progress(c->move, &p);
+    if (p.phase == MOVE_DONE)
+        return;
+    cancel_set(c->cancel);
+    if (p.phase == MOVE_COMMIT || p.phase == MOVE_FINISH)
+        display_note(c->display, "too late to go back: finishing at %s, please wait",
+                     p.dest);
+    else if (times > 1)
+        display_note(c->display, "undoing, please wait: it must not end in the middle");
+    else
+        display_note(c->display, "interrupted: undoing, %s goes on running here",
+                     p.domain);
+}
+
+static void *signals_thread(void *arg)
+{
+    struct cli *const c = arg;
+    unsigned times = 0;
+    sigset_t set;
+    int sig;
+
+    pthread_setname_np(pthread_self(), "signals");
+    our_signals(&set);
+    while (sigwait(&set, &sig) == 0 && sig != SIGUSR1) {
+        if (sig == SIGTSTP)
+            display_note(c->display,
+                         "a move cannot be stopped and continued; Ctrl-C cancels it");
+        else
+            interrupted(c, ++times);
+    }
+    return NULL;
+}
+
+/* Before any thread is made: they inherit the mask. */
+static void signals_block(void)
+{
+    const struct sigaction ignore = { .sa_handler = SIG_IGN };
+    sigset_t set;
+
+    sigaction(SIGPIPE, &ignore, NULL);
+    sigaction(SIGTTOU, &ignore, NULL);
+    our_signals(&set);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
+/* --- showing the move --- */
+
+static void progress(void *ctx, struct move_progress *out)
+{
+    move_progress(ctx, out);
+}
+
+static enum display_mode display_mode(const struct opts *o)
+{
+    if (o->quiet || o->progress == OPTS_PROGRESS_NONE)
+        return DISPLAY_NONE;
+    if (o->progress == OPTS_PROGRESS_PLAIN)
+        return DISPLAY_PLAIN;
+    return o->json ? DISPLAY_NONE : display_best_mode(STDERR_FILENO);
+}
+
+static enum log_level log_level(const struct opts *o)
+{
+    const unsigned level = LOG_WARN + o->verbose;
+
+    if (o->quiet)
+        return LOG_ERROR;
+    return level < LOG_TRACE ? (enum log_level)level : LOG_TRACE;
+}
+
+MUST_CHECK static bool start(struct cli *c, struct err *e)
+{
+    const struct opts *const o = &c->opts;
+    struct display_cfg d = { .mode = display_mode(o),
+                             .json = o->json && !o->quiet,
+                             .out = STDOUT_FILENO,
+                             .err = STDERR_FILENO,
+                             .utf8 = c->utf8,
+                             .colour = display_wants_colour(),
+                             .progress = progress };
+
+    log_init(log_level(o), "src");
+    signals_block();
+    c->cancel = cancel_new();
+    c->move = c->cancel != NULL ? move_new(&o->move, c->cancel) : NULL;
+    if (c->move == NULL)
+        return err_set(e, ERR_SYS, ENOMEM, "cannot start");
+    d.ctx = c->move;
+    if (!display_start(&d, &c->display, e))
+        return false;
+    const int os = pthread_create(&c->signals, NULL, signals_thread, c);
+    if (os == 0)
+        return true;
+    display_stop(c->display);
+    c->display = NULL;
+    return err_set(e, ERR_SYS, os, "cannot start a thread");
+}
+
+static void stop(struct cli *c)
+{
+    pthread_kill(c->signals, SIGUSR1);
+    pthread_join(c->signals, NULL);
+    display_stop(c->display);
+    c->display = NULL;
+}
+
+/* --- saying what came of it --- */
+
+static void say(int fd, struct text *t)
+{
+    struct err e;
+
+    /* The guest is where it is, whether or not somebody can be told. */
+    if (t->len > 0 && !fd_write_all(fd, t->buf, t->len, &e) && fd != STDERR_FILENO)
+        dprintf(STDERR_FILENO, "snmigrate: the report could not be written: %s\n",
+                e.msg);
+    text_clear(t);
+}
+
+static void say_json(const struct move_cfg *cfg, const struct move_result *r)
+{
+    struct err e;
+    bool ok = true;
+
+    for (size_t i = 0; ok && i < r->findings.n; i++)
+        ok = json_out_write(STDOUT_FILENO, json_out_finding(&r->findings.list[i]), &e);
+    if (!ok || !json_out_write(STDOUT_FILENO, json_out_result(cfg, r), &e))
+        dprintf(STDERR_FILENO, "snmigrate: the result could not be written: %s\n",
+                e.msg);
+}
+
+static void say_result(const struct cli *c, const struct move_result *r)
+{
+    const struct opts *const o = &c->opts;
+    const bool report = !o->json && !o->quiet;
+    AUTO(text_fini) struct text t = { .utf8 = c->utf8 };
+
+    /* A check that finds blockers has done what it was asked: its report lists them. */
+    if (!(report && o->move.check_only && r->status == 3 && r->findings.n > 0))
+        report_failure(&t, &o->move, r, !report);
+    say(STDERR_FILENO, &t);
+    if (o->json)
+        say_json(&o->move, r);
+    if (report)
+        report_result(&t, &o->move, r);
+    say(STDOUT_FILENO, &t);
+}
+
+static int say_error(const struct cli *c, const struct err *e, int status)
+{
+    AUTO(text_fini) struct text t = { .utf8 = c->utf8 };
+
+    report_error(&t, e);
+    say(STDERR_FILENO, &t);
+    return status;
+}
+
+/* --- the program --- */
+
+static int run_move(struct cli *c)
+{
+    static struct move_result r; /* over half a megabyte: not for the stack */
+    struct err e = { 0 };
+    const bool started = start(c, &e);
+
+    if (started) {
+        move_run(c->move, &r);
+        stop(c);
+        say_result(c, &r);
+        move_result_fini(&r);
+    }
+    move_free(c->move);
+    cancel_free(c->cancel);
+    return started ? r.status : say_error(c, &e, 4);
+}
+
+static int run_help(const struct opts *o)
+{
+    if (o->help)
+        opts_help(stdout);
+    else
+        printf("snmigrate %s\n", SNMIGRATE_VERSION);
+    return fflush(stdout) == 0 ? 0 : STATUS_USAGE;
+}
+
+/* "snmigrate agent" and "snmigrate guard", which snmigrate runs itself.  A move has two
+ * words, so that a domain may bear these names, too. */
+static int hidden_main(const char *name, int (*run)(void))
+{
+    if (isatty(STDIN_FILENO)) {
+        fprintf(stderr,
+                "snmigrate: error: snmigrate starts \"snmigrate %s\" itself; see "
+                "snmigrate --help\n",
+                name);
+        return STATUS_USAGE;
+    }
+    return run();
+}
+
+int cli_main(int argc, char **argv)
+{
+    static struct cli c;
+    struct err e = { 0 };
+
+    if (argc == 2 && strcmp(argv[1], "agent") == 0)
+        return hidden_main(argv[1], agent_main);
+    if (argc == 2 && strcmp(argv[1], "guard") == 0)
+        return hidden_main(argv[1], guard_main);
+
+    setlocale(LC_CTYPE, "");
+    c.utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
+    if (!opts_parse(argc, argv, &c.opts, &e))
+        return say_error(&c, &e, STATUS_USAGE);
+    return c.opts.help || c.opts.version ? run_help(&c.opts) : run_move(&c);
+}

@@ -1,0 +1,199 @@
+#include "cli/json_out.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/unix.h"
+
+static const char *const trends[] = {
+    [MOVE_TREND_UNKNOWN] = "unknown",
+    [MOVE_TREND_CONVERGING] = "converging",
+    [MOVE_TREND_STEADY] = "steady",
+    [MOVE_TREND_DIVERGING] = "diverging",
+};
+
+static void add_null(struct json_object *o, const char *key)
+{
+    json_object_object_add(o, key, NULL);
+}
+
+static struct json_object *clean_string(const char *s)
+{
+    const size_t size = 4 * strlen(s) + 1;
+    AUTO(mem_free) char *c = malloc(size);
+
+    if (c == NULL)
+        abort();
+    return json_object_new_string(log_clean(c, size, s));
+}
+
+static void add_clean(struct json_object *o, const char *key, const char *s)
+{
+    json_object_object_add(o, key, clean_string(s));
+}
+
+/* A number that is unknown where it is below 0. */
+static void add_known(struct json_object *o, const char *key, int64_t v)
+{
+    if (v < 0)
+        add_null(o, key);
+    else
+        json_add_u64(o, key, (uint64_t)v);
+}
+
+static void add_rate(struct json_object *o, const char *key, double v)
+{
+    add_known(o, key, v >= 0 && v < 9e18 ? llround(v) : -1);
+}
+
+/* Two decimals are enough, and 2.1 is not written 2.1000000000000001. */
+static void add_ratio(struct json_object *o, const char *key, double v)
+{
+    char s[32];
+
+    if (!isfinite(v) || v < 0 || v > 1e6)
+        v = 1;
+    snprintf(s, sizeof s, "%.2f", v);
+    json_object_object_add(o, key, json_object_new_double_s(v, s));
+}
+
+static struct json_object *gauge(const struct move_gauge *g)
+{
+    struct json_object *const o = json_new();
+
+    add_clean(o, "name", g->name);
+    json_add_u64(o, "size", g->size);
+    json_add_u64(o, "total", g->total);
+    json_add_u64(o, "done", g->done);
+    json_add_u64(o, "dirty", g->dirty);
+    add_rate(o, "rate", g->rate);
+    add_rate(o, "dirty_rate", g->dirty_rate);
+    return o;
+}
+
+struct json_object *json_out_progress(const struct move_progress *p)
+{
+    struct json_object *const o = json_new(), *const disks = json_object_new_array();
+
+    json_add_str(o, "type", "progress");
+    json_add_str(o, "phase", move_phase_name(p->phase));
+    add_clean(o, "domain", p->domain);
+    add_clean(o, "destination", p->dest);
+    json_add_u64(o, "elapsed_ms", (uint64_t)p->elapsed_ms);
+    json_add_u64(o, "round", p->round);
+    for (size_t i = 0; i < p->ndisks; i++)
+        json_object_array_add(disks, gauge(&p->disks[i]));
+    json_add_obj(o, "disks", disks);
+    json_object_object_add(o, "ram", p->ram.size > 0 ? gauge(&p->ram) : NULL);
+    json_add_u64(o, "sent", p->sent);
+    add_rate(o, "sent_rate", p->sent_rate);
+    add_ratio(o, "ratio", p->ratio);
+    add_known(o, "rtt_us", p->rtt_us);
+    add_known(o, "predicted_pause_ms", p->predicted_pause_ms);
+    json_add_u64(o, "budget_ms", p->budget_ms);
+    add_known(o, "eta_ms", p->eta_ms);
+    json_add_str(o, "trend", trends[p->trend]);
+    add_clean(o, "why", p->why);
+    return o;
+}
+
+struct json_object *json_out_finding(const struct finding *f)
+{
+    struct json_object *const o = json_new();
+
+    json_add_str(o, "type", "finding");
+    json_add_str(o, "level", f->level == FINDING_BLOCKER ? "blocker" : "warning");
+    add_clean(o, "code", f->code);
+    add_clean(o, "what", f->what);
+    add_clean(o, "next", f->next);
+    return o;
+}
+
+static struct json_object *error(const struct err *e)
+{
+    if (e->kind == ERR_NONE)
+        return NULL;
+
+    struct json_object *const o = json_new();
+    json_add_str(o, "kind", err_kind_name(e->kind));
+    json_add_u64(o, "errno", (uint64_t)e->os);
+    add_clean(o, "what", e->msg);
+    add_clean(o, "next", e->next);
+    return o;
+}
+
+static struct json_object *strings(const char (*list)[400], size_t n)
+{
+    struct json_object *const a = json_object_new_array();
+
+    for (size_t i = 0; i < n; i++)
+        json_object_array_add(a, clean_string(list[i]));
+    return a;
+}
+
+static struct json_object *disks(const struct move_result *r)
+{
+    struct json_object *const a = json_object_new_array();
+
+    for (size_t i = 0; i < r->ndisks; i++) {
+        struct json_object *const d = json_new();
+
+        add_clean(d, "target", r->disks[i].target);
+        add_clean(d, "source_path", r->disks[i].src);
+        add_clean(d, "destination_path", r->disks[i].dst);
+        add_clean(d, "format", r->disks[i].format);
+        json_add_u64(d, "size", r->disks[i].size);
+        json_object_array_add(a, d);
+    }
+    return a;
+}
+
+struct json_object *json_out_result(const struct move_cfg *cfg,
+                                    const struct move_result *r)
+{
+    struct json_object *const o = json_new();
+
+    json_add_str(o, "type", "result");
+    json_add_u64(o, "status", (uint64_t)r->status);
+    json_add_bool(o, "check", cfg->check_only);
+    json_add_str(o, "guest_location", move_where_name(r->where));
+    add_clean(o, "guest_state", r->state);
+    add_clean(o, "domain", r->domain[0] != '\0' ? r->domain : cfg->domain);
+    add_clean(o, "uuid", r->uuid);
+    add_clean(o, "source", r->source_host);
+    add_clean(o, "destination",
+              r->dest_host[0] != '\0' ? r->dest_host : cfg->dest_text);
+    add_clean(o, "id", r->id);
+    add_known(o, "pause_ms", r->pause_ms);
+    json_add_u64(o, "budget_ms", cfg->max_downtime_ms);
+    json_add_u64(o, "elapsed_ms", (uint64_t)r->elapsed_ms);
+    json_add_u64(o, "rounds", r->rounds);
+    json_add_u64(o, "disk_bytes", r->disk_bytes);
+    json_add_u64(o, "ram_bytes", r->ram_bytes);
+    json_add_u64(o, "sent", r->sent);
+    json_add_u64(o, "received", r->received);
+    json_add_obj(o, "disks", disks(r));
+    json_add_obj(o, "left", strings(r->left, r->nleft));
+    json_add_obj(o, "notes", strings(r->notes, r->nnotes));
+    json_object_object_add(o, "error", error(&r->err));
+    return o;
+}
+
+bool json_out_write(int fd, struct json_object *o, struct err *e)
+{
+    AUTO(json_put) struct json_object *held = o;
+    const char *const text = json_object_to_json_string_ext(
+        held, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+    AUTO(mem_free) char *line = NULL;
+
+    if (text == NULL)
+        abort();
+    const int n = asprintf(&line, "%s\n", text);
+    if (n < 0)
+        abort();
+    return fd_write_all(fd, line, (size_t)n, e);
+}

@@ -1,0 +1,307 @@
+#include "cli/report.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/units.h"
+
+enum { LABEL = 9 }; /* columns of "  copied " */
+
+/* --- names --- */
+
+static const char *domain(const struct move_cfg *cfg, const struct move_result *r)
+{
+    return r->domain[0] != '\0' ? r->domain : cfg->domain;
+}
+
+static const char *source(const struct move_result *r)
+{
+    return r->source_host[0] != '\0' ? r->source_host : "this host";
+}
+
+static const char *destination(const struct move_cfg *cfg, const struct move_result *r)
+{
+    return r->dest_host[0] != '\0' ? r->dest_host : cfg->dest_text;
+}
+
+static void put_line(struct text *t, const char *s)
+{
+    text_put(t, TEXT_PLAIN, s);
+    text_newline(t);
+}
+
+/* --- where the guest is: the last line --- */
+
+static void put_where(struct text *t, const struct move_cfg *cfg,
+                      const struct move_result *r)
+{
+    const char *const state = r->state[0] != '\0' ? r->state : "running";
+
+    text_printf(t, TEXT_PLAIN, "%s: ", domain(cfg, r));
+    switch (r->where) {
+    case MOVE_AT_DESTINATION:
+        text_printf(t, TEXT_PLAIN, "%s on %s (destination)", state,
+                    destination(cfg, r));
+        break;
+    case MOVE_AT_SOURCE:
+        text_printf(t, TEXT_PLAIN, "%s on %s (source)", state, source(r));
+        break;
+    case MOVE_NOWHERE:
+        text_put(t, TEXT_PLAIN, "runs nowhere: it has ended");
+        break;
+    case MOVE_UNKNOWN:
+        if (r->status == 7)
+            text_printf(t, TEXT_PLAIN,
+                        "unresolved: nothing is lost, and it runs nowhere "
+                        "until %s answers",
+                        destination(cfg, r));
+        else if (r->status != 3 && r->status != 9 && !cfg->check_only)
+            text_put(t, TEXT_PLAIN,
+                     "where it runs could not be asked: see virsh list --all");
+        break;
+    }
+    if (r->status == 3 || r->status == 9 || cfg->check_only)
+        text_printf(t, TEXT_PLAIN, "%snothing was changed",
+                    r->where == MOVE_UNKNOWN ? "" : "; ");
+    text_newline(t);
+}
+
+/* --- findings --- */
+
+static void put_finding(struct text *t, const char *lead, const struct finding *f)
+{
+    const unsigned indent = text_columns(t, lead);
+
+    text_put(t, TEXT_PLAIN, lead);
+    put_line(t, f->what);
+    if (f->next[0] != '\0') {
+        text_pad(t, indent);
+        put_line(t, f->next);
+    }
+}
+
+/* Blockers numbered, then the warnings. */
+static void put_findings(struct text *t, const struct findings *f)
+{
+    unsigned n = 0;
+    char lead[16];
+
+    for (size_t i = 0; i < f->n; i++) {
+        if (f->list[i].level != FINDING_BLOCKER)
+            continue;
+        snprintf(lead, sizeof lead, "  %u. ", ++n);
+        put_finding(t, lead, &f->list[i]);
+    }
+    for (size_t i = 0; i < f->n; i++)
+        if (f->list[i].level == FINDING_WARNING)
+            put_finding(t, "  warning: ", &f->list[i]);
+}
+
+static bool has_blockers(const struct move_result *r)
+{
+    return r->status == 3 && findings_blockers(&r->findings) > 0;
+}
+
+static void put_refusal(struct text *t, const struct move_cfg *cfg,
+                        const struct move_result *r)
+{
+    const size_t n = findings_blockers(&r->findings);
+
+    text_printf(t, TEXT_PLAIN, "%s cannot move to %s: %zu blocker%s", domain(cfg, r),
+                destination(cfg, r), n, n == 1 ? "" : "s");
+    text_newline(t);
+    put_findings(t, &r->findings);
+}
+
+/* --- the report --- */
+
+static void put_headline(struct text *t, const struct move_cfg *cfg,
+                         const struct move_result *r)
+{
+    const char *const name = domain(cfg, r), *const to = destination(cfg, r);
+    char time[UNITS_LEN];
+
+    units_time(time, r->elapsed_ms);
+    switch (r->status) {
+    case 0:
+        if (cfg->check_only)
+            text_printf(t, TEXT_PLAIN, "%s can move to %s.", name, to);
+        else
+            text_printf(t, TEXT_PLAIN, "%s moved to %s in %s.", name, to, time);
+        break;
+    case 5:
+        text_printf(t, TEXT_PLAIN, "%s ended during the move to %s.", name, to);
+        break;
+    case 6:
+        text_printf(t, TEXT_PLAIN, "%s moved to %s in %s; something is left to do.",
+                    name, to, time);
+        break;
+    case 7:
+        text_printf(t, TEXT_PLAIN, "%s: the move to %s is unresolved after %s.", name,
+                    to, time);
+        break;
+    default:
+        text_printf(t, TEXT_PLAIN, "%s was not moved to %s.", name, to);
+        break;
+    }
+    text_newline(t);
+}
+
+static void put_label(struct text *t, const char *label)
+{
+    text_pad(t, 2);
+    text_put(t, TEXT_PLAIN, label);
+    text_pad(t, LABEL);
+}
+
+static void put_pause(struct text *t, const struct move_cfg *cfg,
+                      const struct move_result *r)
+{
+    char budget[UNITS_LEN];
+
+    if (r->pause_ms < 0)
+        return;
+    put_label(t, "paused");
+    text_printf(t, TEXT_PLAIN, "%lld ms (%s allowed)", (long long)r->pause_ms,
+                units_time(budget, (int64_t)cfg->max_downtime_ms));
+    text_newline(t);
+}
+
+static void put_amounts(struct text *t, const struct move_result *r)
+{
+    char disk[UNITS_LEN], ram[UNITS_LEN], sent[UNITS_LEN], rate[UNITS_LEN],
+        time[UNITS_LEN];
+
+    if (r->disk_bytes > 0 || r->ram_bytes > 0) {
+        put_label(t, "copied");
+        text_printf(t, TEXT_PLAIN, "%s of disks", units_size(disk, r->disk_bytes));
+        if (r->rounds > 0)
+            text_printf(t, TEXT_PLAIN, " (%u round%s for what changed)", r->rounds,
+                        r->rounds == 1 ? "" : "s");
+        if (r->ram_bytes > 0)
+            text_printf(t, TEXT_PLAIN, ", %s of memory", units_size(ram, r->ram_bytes));
+        text_newline(t);
+    }
+    if (r->sent > 0) {
+        put_label(t, "sent");
+        text_printf(t, TEXT_PLAIN, "%s in %s", units_size(sent, r->sent),
+                    units_time(time, r->elapsed_ms));
+        if (r->elapsed_ms > 0)
+            text_printf(
+                t, TEXT_PLAIN, " (%s)",
+                units_rate(rate, (double)r->sent * 1000 / (double)r->elapsed_ms));
+        text_newline(t);
+    }
+}
+
+/* Where each disk is, or would be, at the destination. */
+static void put_disks(struct text *t, const struct move_cfg *cfg,
+                      const struct move_result *r)
+{
+    const char *const arrow = t->utf8 ? "→" : "->";
+    char size[UNITS_LEN];
+
+    for (size_t i = 0; i < r->ndisks; i++) {
+        put_label(t, r->disks[i].target);
+        if (t->col > LABEL)
+            text_put(t, TEXT_PLAIN, " ");
+        text_put(t, TEXT_PLAIN, r->disks[i].src);
+        text_newline(t);
+        text_pad(t, LABEL);
+        text_printf(t, TEXT_PLAIN, "%s %s:%s (%s, %s)", arrow, destination(cfg, r),
+                    r->disks[i].dst, r->disks[i].format,
+                    units_size(size, r->disks[i].size));
+        text_newline(t);
+    }
+}
+
+static void put_list(struct text *t, const char *title, const char (*list)[400],
+                     size_t n)
+{
+    if (n > 0)
+        put_line(t, title);
+    for (size_t i = 0; i < n; i++) {
+        text_put(t, TEXT_PLAIN, "  - ");
+        put_line(t, list[i]);
+    }
+}
+
+static void put_details(struct text *t, const struct move_cfg *cfg,
+                        const struct move_result *r)
+{
+    const bool arrived = r->status == 0 || r->status == 6;
+
+    put_pause(t, cfg, r);
+    put_amounts(t, r);
+    if (arrived)
+        put_disks(t, cfg, r);
+    if (arrived)
+        put_findings(t, &r->findings);
+    put_list(t, "Kept:", r->notes, r->nnotes);
+    put_list(t, "Left to do:", r->left, r->nleft);
+}
+
+void report_result(struct text *t, const struct move_cfg *cfg,
+                   const struct move_result *r)
+{
+    if (has_blockers(r) && cfg->check_only)
+        put_refusal(t, cfg, r);
+    else
+        put_headline(t, cfg, r);
+    put_details(t, cfg, r);
+    put_where(t, cfg, r);
+}
+
+/* --- what went wrong --- */
+
+static void put_said(struct text *t, const char *what, const char *s)
+{
+    text_printf(t, TEXT_PLAIN, "snmigrate: %s", what);
+    put_line(t, s);
+}
+
+void report_error(struct text *t, const struct err *e)
+{
+    put_said(t, "error: ", e->msg);
+    if (e->next[0] != '\0')
+        put_said(t, "", e->next);
+}
+
+/* What to do where nobody closer to the cause said it. */
+static const char *next_of(int status)
+{
+    switch (status) {
+    case 4:
+    case 130:
+        return "Nothing is lost; the same command can be run again.";
+    case 8:
+        return "Allow a longer pause with --max-downtime, or run it when the guest "
+               "writes less.";
+    case 9:
+        return "Nothing was changed; see that ssh takes you there and finds snmigrate.";
+    default:
+        return "";
+    }
+}
+
+void report_failure(struct text *t, const struct move_cfg *cfg,
+                    const struct move_result *r, bool where)
+{
+    struct err e = r->err;
+
+    if (r->status == 0)
+        return;
+    if (has_blockers(r)) {
+        text_put(t, TEXT_PLAIN, "snmigrate: error: ");
+        put_refusal(t, cfg, r);
+    } else if (e.kind != ERR_NONE) {
+        if (e.next[0] == '\0')
+            err_next(&e, "%s", next_of(r->status));
+        report_error(t, &e);
+    }
+    if (where) {
+        put_list(t, "snmigrate: left to do:", r->left, r->nleft);
+        text_put(t, TEXT_PLAIN, "snmigrate: ");
+        put_where(t, cfg, r);
+    }
+}

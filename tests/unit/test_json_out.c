@@ -1,0 +1,196 @@
+#include "unit.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "cli/json_out.h"
+
+/* @o as --json writes it is @wanted, with ' for ".  Releases it. */
+static void assert_json(struct json_object *o, const char *wanted)
+{
+    AUTO(mem_free) char *text = strdup(wanted);
+
+    for (char *c = text; *c != '\0'; c++)
+        if (*c == '\'')
+            *c = '"';
+    assert_string_equal(json_object_to_json_string_ext(
+                            o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE),
+                        text);
+    json_object_put(o);
+}
+
+static void json_out__progress_has_every_field(void **state)
+{
+    struct move_progress p = {
+        .phase = MOVE_MEMORY,
+        .domain = "web01",
+        .dest = "hostb",
+        .elapsed_ms = 1234,
+        .round = 3,
+        .disks = { { "vda", 1000, 200, 50, 7, 2.6, 1.2 } },
+        .ndisks = 1,
+        .ram = { "RAM", 4000, 4000, 1000, 300, 10, 20 },
+        .sent = 5,
+        .sent_rate = 6,
+        .ratio = 2.1,
+        .rtt_us = 1240,
+        .predicted_pause_ms = 210,
+        .budget_ms = 300,
+        .eta_ms = 90,
+        .trend = MOVE_TREND_CONVERGING,
+        .why = "because",
+    };
+
+    (void)state;
+    assert_json(
+        json_out_progress(&p),
+        "{'type':'progress','phase':'memory','domain':'web01','destination':'hostb',"
+        "'elapsed_ms':1234,'round':3,'disks':[{'name':'vda','size':1000,'total':200,"
+        "'done':50,'dirty':7,'rate':3,'dirty_rate':1}],'ram':{'name':'RAM',"
+        "'size':4000,'total':4000,'done':1000,'dirty':300,'rate':10,'dirty_rate':20},"
+        "'sent':5,'sent_rate':6,'ratio':2.10,'rtt_us':1240,"
+        "'predicted_pause_ms':210,'budget_ms':300,'eta_ms':90,"
+        "'trend':'converging','why':'because'}");
+}
+
+static void json_out__unknown_is_null(void **state)
+{
+    struct move_progress p = {
+        .phase = MOVE_BULK,
+        .disks = { { .name = "vda", .rate = 0.0 / 0.0, .dirty_rate = -1 } },
+        .ndisks = 1,
+        .ratio = 1,
+        .rtt_us = -1,
+        .predicted_pause_ms = -1,
+        .eta_ms = -1,
+    };
+
+    (void)state;
+    assert_json(json_out_progress(&p),
+                "{'type':'progress','phase':'bulk','domain':'','destination':'',"
+                "'elapsed_ms':0,'round':0,'disks':[{'name':'vda','size':0,'total':0,"
+                "'done':0,'dirty':0,'rate':null,'dirty_rate':null}],'ram':null,"
+                "'sent':0,'sent_rate':0,'ratio':1.00,'rtt_us':null,"
+                "'predicted_pause_ms':null,'budget_ms':0,'eta_ms':null,"
+                "'trend':'unknown','why':''}");
+}
+
+static void json_out__finding_has_every_field(void **state)
+{
+    struct finding f = { FINDING_BLOCKER, "target-exists", "it is there",
+                         "Remove it." };
+
+    (void)state;
+    assert_json(json_out_finding(&f),
+                "{'type':'finding','level':'blocker','code':'target-exists',"
+                "'what':'it is there','next':'Remove it.'}");
+    f = (struct finding){ FINDING_WARNING, "x", "y", "" };
+    assert_json(json_out_finding(&f),
+                "{'type':'finding','level':'warning','code':'x','what':'y','next':''}");
+}
+
+static const struct move_cfg cfg = { .domain = "7",
+                                     .dest_text = "root@hostb",
+                                     .max_downtime_ms = 300 };
+static struct move_result result;
+
+static void json_out__result_has_every_field(void **state)
+{
+    (void)state;
+    result = (struct move_result){
+        .status = 0,
+        .where = MOVE_AT_DESTINATION,
+        .state = "running",
+        .pause_ms = 87,
+        .elapsed_ms = 192000,
+        .rounds = 4,
+        .disk_bytes = 10,
+        .ram_bytes = 20,
+        .sent = 30,
+        .received = 40,
+        .id = "0123456789abcdef0123456789abcdef",
+        .domain = "web01",
+        .uuid = "6a1d5c1e-0f6b-4f0e-9d3f-2f2b8c8f8a11",
+        .source_host = "hosta",
+        .dest_host = "hostb.example",
+        .disks = { { "vda", "/a/x.img", "/b/x.img", "raw", 50 } },
+        .ndisks = 1,
+        .left = { "do this" },
+        .nleft = 1,
+        .notes = { "kept that", "and that" },
+        .nnotes = 2,
+    };
+    assert_json(
+        json_out_result(&cfg, &result),
+        "{'type':'result','status':0,'check':false,'guest_location':'destination',"
+        "'guest_state':'running','domain':'web01',"
+        "'uuid':'6a1d5c1e-0f6b-4f0e-9d3f-2f2b8c8f8a11','source':'hosta',"
+        "'destination':'hostb.example','id':'0123456789abcdef0123456789abcdef',"
+        "'pause_ms':87,'budget_ms':300,'elapsed_ms':192000,'rounds':4,"
+        "'disk_bytes':10,'ram_bytes':20,'sent':30,'received':40,"
+        "'disks':[{'target':'vda','source_path':'/a/x.img',"
+        "'destination_path':'/b/x.img','format':'raw','size':50}],"
+        "'left':['do this'],'notes':['kept that','and that'],'error':null}");
+}
+
+static void json_out__failed_result_says_why(void **state)
+{
+    struct move_cfg check = cfg;
+
+    (void)state;
+    check.check_only = true;
+    result = (struct move_result){ .status = 9, .where = MOVE_UNKNOWN, .pause_ms = -1 };
+    err_set(&result.err, ERR_CONNECT, 111, "hostb");
+    err_next(&result.err, "Look there.");
+    assert_json(
+        json_out_result(&check, &result),
+        "{'type':'result','status':9,'check':true,'guest_location':'unknown',"
+        "'guest_state':'','domain':'7','uuid':'','source':'',"
+        "'destination':'root@hostb','id':'','pause_ms':null,'budget_ms':300,"
+        "'elapsed_ms':0,'rounds':0,'disk_bytes':0,'ram_bytes':0,'sent':0,"
+        "'received':0,'disks':[],'left':[],'notes':[],'error':{'kind':'connect',"
+        "'errno':111,'what':'hostb: Connection refused','next':'Look there.'}}");
+}
+
+static void json_out__foreign_strings_are_cleaned(void **state)
+{
+    const struct finding f = { FINDING_WARNING, "x", "a\033[31m\n\xff\"\\", "" };
+
+    (void)state;
+    assert_json(json_out_finding(&f),
+                "{'type':'finding','level':'warning','code':'x',"
+                "'what':'a\\\\x1b[31m\\\\x0a\\\\xff\\'\\\\','next':''}");
+}
+
+static void json_out__write_is_one_line(void **state)
+{
+    AUTO(fd_close) int in = -1;
+    AUTO(fd_close) int out = -1;
+    char text[100] = "";
+    int ends[2];
+    struct err e;
+
+    (void)state;
+    assert_int_equal(pipe(ends), 0);
+    in = ends[0];
+    out = ends[1];
+    assert_ok(json_out_write(out, json_add_str(json_new(), "path", "/a/b\n"), &e), e);
+    assert_true(read(in, text, sizeof text - 1) > 0);
+    assert_string_equal(text, "{\"path\":\"/a/b\\n\"}\n");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(json_out__progress_has_every_field),
+        TEST(json_out__unknown_is_null),
+        TEST(json_out__finding_has_every_field),
+        TEST(json_out__result_has_every_field),
+        TEST(json_out__failed_result_says_why),
+        TEST(json_out__foreign_strings_are_cleaned),
+        TEST(json_out__write_is_one_line),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,328 @@
+#include "unit.h"
+
+#include <locale.h>
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "cli/report.h"
+
+static const uint64_t MIB = 1 << 20, GIB = 1 << 30;
+
+static const struct move_cfg cfg = { .domain = "7",
+                                     .dest_text = "root@hostb",
+                                     .max_downtime_ms = 300 };
+static struct move_result result; /* over half a megabyte: not for the stack */
+
+/* As it is after a move that went well. */
+static struct move_result *moved(void)
+{
+    result = (struct move_result){
+        .where = MOVE_AT_DESTINATION,
+        .state = "running",
+        .pause_ms = 87,
+        .elapsed_ms = 192 * 1000,
+        .rounds = 4,
+        .disk_bytes = 12 * GIB,
+        .ram_bytes = 1100 * MIB,
+        .sent = 6 * GIB,
+        .domain = "web01",
+        .source_host = "hosta",
+        .dest_host = "hostb",
+        .disks = { { "vda", "/old/web01.img", "/new/web01.img", "raw", 20 * GIB },
+                   { "nvme0n12", "/old/b.qcow2", "/new/b.qcow2", "qcow2", 513 } },
+        .ndisks = 2,
+        .notes = { "the definition was saved as /var/lib/snmigrate/x.xml",
+                   "the old disk vda stays on hosta: /old/web01.img" },
+        .nnotes = 2,
+    };
+    return &result;
+}
+
+/* As it is after one that failed in the bulk pass. */
+static struct move_result *failed(int status, enum err_kind kind)
+{
+    struct move_result *const r = moved();
+
+    r->status = status;
+    r->where = MOVE_AT_SOURCE;
+    r->pause_ms = -1;
+    r->rounds = 0;
+    r->ram_bytes = 0;
+    r->nnotes = 0;
+    err_set(&r->err, kind, 0, "vda: dst: write of 65536 bytes at 3221225472");
+    return r;
+}
+
+static void assert_report(const struct move_cfg *c, const struct move_result *r,
+                          const char *wanted)
+{
+    AUTO(text_fini) struct text t = { .utf8 = true };
+
+    report_result(&t, c, r);
+    assert_string_equal(t.buf, wanted);
+}
+
+static void assert_failure(const struct move_cfg *c, const struct move_result *r,
+                           bool where, const char *wanted)
+{
+    AUTO(text_fini) struct text t = { .utf8 = true };
+
+    report_failure(&t, c, r, where);
+    const char *const text = t.len > 0 ? t.buf : "";
+    assert_string_equal(text, wanted);
+}
+
+static void blocked(struct move_result *r)
+{
+    findings_add(&r->findings, FINDING_WARNING, "older", NULL,
+                 "hostb has an older CPU");
+    findings_add(&r->findings, FINDING_BLOCKER, "target-exists", "Remove it.",
+                 "/new/web01.img exists on hostb");
+    findings_add(&r->findings, FINDING_BLOCKER, "no-bridge", NULL,
+                 "br0 is missing on hostb");
+}
+
+/* clang-format off */
+static void report__success_says_all(void **state)
+{
+    (void)state;
+    assert_report(&cfg, moved(),
+        "web01 moved to hostb in 3m 12s.\n"
+        "  paused 87 ms (300 ms allowed)\n"
+        "  copied 12.0 GiB of disks (4 rounds for what changed), 1.1 GiB of memory\n"
+        "  sent   6.0 GiB in 3m 12s (32.0 MiB/s)\n"
+        "  vda    /old/web01.img\n"
+        "         → hostb:/new/web01.img (raw, 20.0 GiB)\n"
+        "  nvme0n12 /old/b.qcow2\n"
+        "         → hostb:/new/b.qcow2 (qcow2, 513 B)\n"
+        "Kept:\n"
+        "  - the definition was saved as /var/lib/snmigrate/x.xml\n"
+        "  - the old disk vda stays on hosta: /old/web01.img\n"
+        "web01: running on hostb (destination)\n");
+    assert_failure(&cfg, moved(), true,
+        "");
+}
+
+static void report__status_6_lists_what_is_left_to_do(void **state)
+{
+    struct move_result *const r = moved();
+
+    (void)state;
+    r->status = 6;
+    r->ndisks = 0;
+    r->nleft = 1;
+    snprintf(r->left[0], sizeof r->left[0], "on hosta: virsh undefine web01");
+    assert_report(&cfg, r,
+        "web01 moved to hostb in 3m 12s; something is left to do.\n"
+        "  paused 87 ms (300 ms allowed)\n"
+        "  copied 12.0 GiB of disks (4 rounds for what changed), 1.1 GiB of memory\n"
+        "  sent   6.0 GiB in 3m 12s (32.0 MiB/s)\n"
+        "Kept:\n"
+        "  - the definition was saved as /var/lib/snmigrate/x.xml\n"
+        "  - the old disk vda stays on hosta: /old/web01.img\n"
+        "Left to do:\n"
+        "  - on hosta: virsh undefine web01\n"
+        "web01: running on hostb (destination)\n");
+    assert_failure(&cfg, r, false,
+        "");
+    assert_failure(&cfg, r, true,
+        "snmigrate: left to do:\n"
+        "  - on hosta: virsh undefine web01\n"
+        "snmigrate: web01: running on hostb (destination)\n");
+}
+
+static void report__failure_says_what_why_where_and_next(void **state)
+{
+    struct move_result *const r = failed(4, ERR_NBD);
+
+    (void)state;
+    err_next(&r->err, "Make room on hostb.");
+    assert_report(&cfg, r,
+        "web01 was not moved to hostb.\n"
+        "  copied 12.0 GiB of disks\n"
+        "  sent   6.0 GiB in 3m 12s (32.0 MiB/s)\n"
+        "web01: running on hosta (source)\n");
+    assert_failure(&cfg, r, false,
+        "snmigrate: error: vda: dst: write of 65536 bytes at 3221225472\n"
+        "snmigrate: Make room on hostb.\n");
+    assert_failure(&cfg, r, true,
+        "snmigrate: error: vda: dst: write of 65536 bytes at 3221225472\n"
+        "snmigrate: Make room on hostb.\n"
+        "snmigrate: web01: running on hosta (source)\n");
+}
+
+static void report__pause_of_a_failed_move_is_told(void **state)
+{
+    struct move_result *const r = failed(4, ERR_NBD);
+
+    (void)state;
+    r->pause_ms = 512;
+    r->disk_bytes = r->sent = 0;
+    assert_report(&cfg, r,
+        "web01 was not moved to hostb.\n"
+        "  paused 512 ms (300 ms allowed)\n"
+        "web01: running on hosta (source)\n");
+}
+
+static void report__each_status_has_its_words(void **state)
+{
+    struct move_result *r = failed(5, ERR_GUEST);
+
+    (void)state;
+    r->disk_bytes = r->sent = 0;
+    r->where = MOVE_NOWHERE;
+    assert_report(&cfg, r,
+        "web01 ended during the move to hostb.\n"
+        "web01: runs nowhere: it has ended\n");
+    r->status = 7;
+    r->where = MOVE_UNKNOWN;
+    assert_report(&cfg, r,
+        "web01: the move to hostb is unresolved after 3m 12s.\n"
+        "web01: unresolved: nothing is lost, and it runs nowhere until hostb answers\n");
+    r->status = 8;
+    r->where = MOVE_AT_SOURCE;
+    assert_report(&cfg, r,
+        "web01 was not moved to hostb.\n"
+        "web01: running on hosta (source)\n");
+    assert_failure(&cfg, r, false,
+        "snmigrate: error: vda: dst: write of 65536 bytes at 3221225472\n"
+        "snmigrate: Allow a longer pause with --max-downtime, or run it when the guest writes less.\n");
+    r->status = 130;
+    assert_report(&cfg, r,
+        "web01 was not moved to hostb.\n"
+        "web01: running on hosta (source)\n");
+    assert_failure(&cfg, r, false,
+        "snmigrate: error: vda: dst: write of 65536 bytes at 3221225472\n"
+        "snmigrate: Nothing is lost; the same command can be run again.\n");
+    r->status = 4;
+    r->where = MOVE_UNKNOWN;
+    assert_report(&cfg, r,
+        "web01 was not moved to hostb.\n"
+        "web01: where it runs could not be asked: see virsh list --all\n");
+}
+
+static void report__nothing_was_changed(void **state)
+{
+    struct move_result *const r = &result;
+
+    (void)state;
+    result = (struct move_result){ .status = 9, .where = MOVE_UNKNOWN, .pause_ms = -1 };
+    err_set(&r->err, ERR_CONNECT, 0, "ssh: connect to host hostb port 22: timed out");
+    assert_report(&cfg, r,
+        "7 was not moved to root@hostb.\n"
+        "7: nothing was changed\n");
+    assert_failure(&cfg, r, true,
+        "snmigrate: error: ssh: connect to host hostb port 22: timed out\n"
+        "snmigrate: Nothing was changed; see that ssh takes you there and finds snmigrate.\n"
+        "snmigrate: 7: nothing was changed\n");
+    r->status = 3;
+    r->where = MOVE_AT_SOURCE;
+    snprintf(r->state, sizeof r->state, "paused");
+    assert_report(&cfg, r,
+        "7 was not moved to root@hostb.\n"
+        "7: paused on this host (source); nothing was changed\n");
+}
+
+static void report__refusal_lists_all_blockers(void **state)
+{
+    struct move_result *const r = failed(3, ERR_REFUSED);
+
+    (void)state;
+    r->disk_bytes = r->sent = 0;
+    blocked(r);
+    assert_failure(&cfg, r, true,
+        "snmigrate: error: web01 cannot move to hostb: 2 blockers\n"
+        "  1. /new/web01.img exists on hostb\n"
+        "     Remove it.\n"
+        "  2. br0 is missing on hostb\n"
+        "  warning: hostb has an older CPU\n"
+        "snmigrate: web01: running on hosta (source); nothing was changed\n");
+    assert_report(&cfg, r,
+        "web01 was not moved to hostb.\n"
+        "web01: running on hosta (source); nothing was changed\n");
+    findings_fini(&r->findings);
+}
+
+static void report__check_says_whether_it_can_move(void **state)
+{
+    struct move_cfg check = cfg;
+    struct move_result *const r = moved();
+
+    (void)state;
+    check.check_only = true;
+    r->where = MOVE_AT_SOURCE;
+    r->pause_ms = -1;
+    r->disk_bytes = r->ram_bytes = r->nnotes = r->sent = 0;
+    assert_report(&check, r,
+        "web01 can move to hostb.\n"
+        "  vda    /old/web01.img\n"
+        "         → hostb:/new/web01.img (raw, 20.0 GiB)\n"
+        "  nvme0n12 /old/b.qcow2\n"
+        "         → hostb:/new/b.qcow2 (qcow2, 513 B)\n"
+        "web01: running on hosta (source); nothing was changed\n");
+    blocked(r);
+    r->status = 3;
+    assert_report(&check, r,
+        "web01 cannot move to hostb: 2 blockers\n"
+        "  1. /new/web01.img exists on hostb\n"
+        "     Remove it.\n"
+        "  2. br0 is missing on hostb\n"
+        "  warning: hostb has an older CPU\n"
+        "web01: running on hosta (source); nothing was changed\n");
+    findings_fini(&r->findings);
+}
+
+static void report__foreign_strings_are_cleaned(void **state)
+{
+    struct move_result *const r = failed(4, ERR_PEER);
+
+    (void)state;
+    r->disk_bytes = r->sent = 0;
+    snprintf(r->domain, sizeof r->domain, "a\033[2J\nb");
+    snprintf(r->err.msg, sizeof r->err.msg, "dst: \033]0;x\007");
+    snprintf(r->err.next, sizeof r->err.next, "\xc2\x9b");
+    assert_report(&cfg, r,
+        "a\\x1b[2J\\x0ab was not moved to hostb.\n"
+        "a\\x1b[2J\\x0ab: running on hosta (source)\n");
+    assert_failure(&cfg, r, false,
+        "snmigrate: error: dst: \\x1b]0;x\\x07\n"
+        "snmigrate: \\xc2\\x9b\n");
+}
+/* clang-format on */
+
+static void report__error_of_the_command_line(void **state)
+{
+    AUTO(text_fini) struct text t = { .utf8 = true };
+    struct err e = { 0 };
+
+    (void)state;
+    err_set(&e, ERR_USAGE, 0, "there is no option --chek");
+    err_next(&e, "Did you mean --check?");
+    report_error(&t, &e);
+    assert_string_equal(t.buf, "snmigrate: error: there is no option --chek\n"
+                               "snmigrate: Did you mean --check?\n");
+}
+
+static int set_locale(void **state)
+{
+    (void)state;
+    return setlocale(LC_CTYPE, "C.UTF-8") != NULL ? 0 : -1;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(report__success_says_all),
+        TEST(report__status_6_lists_what_is_left_to_do),
+        TEST(report__failure_says_what_why_where_and_next),
+        TEST(report__pause_of_a_failed_move_is_told),
+        TEST(report__each_status_has_its_words),
+        TEST(report__nothing_was_changed),
+        TEST(report__refusal_lists_all_blockers),
+        TEST(report__check_says_whether_it_can_move),
+        TEST(report__foreign_strings_are_cleaned),
+        TEST(report__error_of_the_command_line),
+    };
+
+    return cmocka_run_group_tests(tests, set_locale, NULL);
+}
