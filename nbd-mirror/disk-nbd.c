@@ -28,6 +28,7 @@ enum { CONTEXT_LEN = sizeof BITMAP_PREFIX + 1023 }; /* QEMU's limit on bitmap na
 struct disk_nbd {
     struct disk disk; /* first: a struct disk * is a struct disk_nbd * */
     struct nbd_handle *nbd;
+    bool open;         /* the handshake is done */
     char why[WHY_LEN]; /* the connection was lost because, or "" */
 };
 
@@ -146,8 +147,9 @@ static void disk_nbd_finish(struct disk *disk, struct disk_cmd *cmd)
 static bool disk_nbd_lost(struct disk_nbd *d, struct err *e)
 {
     d->disk.dead = true;
-    err_set(e, ERR_NBD, 0, "%s: connection lost: %s", d->disk.side,
-            d->why[0] != '\0' ? d->why : "the server closed it");
+    err_set(e, ERR_NBD, 0, "%s: %s: %s", d->disk.side,
+            d->open ? "connection lost" : "NBD handshake",
+            d->why[0] != '\0' ? d->why : "the server closed the connection");
     e->os = ENOTCONN;
     return false;
 }
@@ -240,7 +242,7 @@ static bool nbd_handshake(struct disk_nbd *d, const struct disk_nbd_cfg *cfg,
                                { .fd = cancel_fd(cfg->cancel), .events = POLLIN } };
 
         if (!disk_nbd_events(&d->disk, &p[0], e))
-            return err_wrap(e, "NBD handshake");
+            return false;
         const int n = poll(p, 2, clock_left_ms(end));
         if (n < 0 && errno != EINTR)
             return err_set(e, ERR_SYS, errno, "poll");
@@ -251,12 +253,10 @@ static bool nbd_handshake(struct disk_nbd *d, const struct disk_nbd_cfg *cfg,
                            "%s: the server did not finish the NBD handshake in %d s",
                            cfg->side, cfg->timeout_ms / MS_PER_S);
         if (n > 0 && p[0].revents != 0 && !disk_nbd_ready(&d->disk, p[0].revents, e))
-            return err_wrap(e, "NBD handshake");
+            return false;
     }
-    if (nbd_aio_is_ready(d->nbd) == 1)
-        return true;
-    disk_nbd_lost(d, e);
-    return err_wrap(e, "NBD handshake");
+    d->open = nbd_aio_is_ready(d->nbd) == 1;
+    return d->open ? true : disk_nbd_lost(d, e);
 }
 
 /* A constraint of the server's, or @none where it names none. */

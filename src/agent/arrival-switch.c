@@ -4,6 +4,7 @@
 
 #include "agent/arrival-int.h"
 #include "agent/hold.h"
+#include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -49,12 +50,16 @@ bool arrival_close(struct arrival *a, struct err *e)
         return true;
     if (arrival_at(a) != ARRIVAL_PREPARED || !a->ours)
         return arrival_refuse(a, "closed", e);
+    const int64_t t0 = clock_ms();
     if (!writers_close(a, e))
         return err_wrap(e, "not closed");
+    const int64_t t1 = clock_ms();
     for (size_t i = 0; i < a->n; i++)
         if (!image_sync(&a->images[i], e))
             return err_wrap(e, "not closed");
     arrival_tokens_remove(a);
+    log_debug("disks", "closed: writers=%lldms sync=%lldms", (long long)(t1 - t0),
+              (long long)(clock_ms() - t1));
     return arrival_enter(a, ARRIVAL_CLOSED, NULL, e) && fault_point("agent.closed", e);
 }
 
@@ -97,8 +102,9 @@ bool arrival_ram(struct arrival *a, uint64_t stream, int *fd, struct err *e)
 }
 
 bool arrival_ram_limit(struct arrival *a, uint64_t stream, uint64_t bytes,
-                       struct err *e)
+                       uint64_t *passed, struct err *e)
 {
+    struct hold_stats st;
     LOCK_SCOPE(&a->ram_lock);
 
     /* A number that was meant for an earlier stream would let the end of this one pass. */
@@ -106,6 +112,8 @@ bool arrival_ram_limit(struct arrival *a, uint64_t stream, uint64_t bytes,
         return err_set(e, ERR_REFUSED, 0, "move %.8s has no RAM stream %llu", a->id,
                        (unsigned long long)stream);
     hold_limit(a->hold, bytes);
+    hold_stats(a->hold, &st);
+    *passed = st.passed;
     return true;
 }
 

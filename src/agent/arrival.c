@@ -116,9 +116,9 @@ bool arrival_set_names(struct arrival *a, struct json_object *o, struct err *e)
     if (name[0] == '\0' || strlen(name) >= sizeof a->name ||
         strlen(source) >= sizeof a->source || !uuid_ok(uuid))
         return err_set(e, ERR_PROTO, 0, "name, uuid or source is not one");
-    strcpy(a->name, name);
-    strcpy(a->source, source);
-    strcpy(a->uuid, uuid);
+    snprintf(a->name, sizeof a->name, "%s", name);
+    snprintf(a->source, sizeof a->source, "%s", source);
+    snprintf(a->uuid, sizeof a->uuid, "%s", uuid);
     return true;
 }
 

@@ -128,7 +128,8 @@ MUST_CHECK bool arrival_disk(struct arrival *a, const char *target, int *fd,
 /* A RAM stream with that number, which starts with a limit of 0; the one before must be
  * over, and not released. */
 MUST_CHECK bool arrival_ram(struct arrival *a, uint64_t stream, int *fd, struct err *e);
+/* *passed: how much of the stream QEMU has taken. */
 MUST_CHECK bool arrival_ram_limit(struct arrival *a, uint64_t stream, uint64_t bytes,
-                                  struct err *e);
+                                  uint64_t *passed, struct err *e);
 
 #endif

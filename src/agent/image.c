@@ -111,9 +111,9 @@ static bool fields(struct json_object *o, struct image *im, struct err *e)
         return err_set(e, ERR_REFUSED, 0,
                        "disk %s: not an absolute path without \"..\": \"%.200s\"",
                        target, path);
-    strcpy(im->target, target);
-    strcpy(im->format, format);
-    strcpy(im->path, path);
+    snprintf(im->target, sizeof im->target, "%s", target);
+    snprintf(im->format, sizeof im->format, "%s", format);
+    snprintf(im->path, sizeof im->path, "%s", path);
     im->device = in_dev(path);
     return true;
 }
@@ -319,7 +319,7 @@ void image_check(const struct image *im, const struct image_id *own, struct find
     }
     if (!image_open_dir(im, &dirfd, &e)) {
         findings_add(f, FINDING_BLOCKER, "no-directory",
-                     "Make it, or name another with --disk-dir or --map-disk.",
+                     "Make it, or name another with --disks-to or --disk.",
                      "disk %s: %s", im->target, e.msg);
         return;
     }
@@ -415,6 +415,9 @@ bool image_publish(struct image *im, struct err *e)
         return err_set(e, errno == EEXIST ? ERR_REFUSED : ERR_SYS, errno, "disk %s: %s",
                        im->target, im->path);
     im->named = true;
+    if (fsync(im->dirfd) < 0)
+        return err_set(e, ERR_SYS, errno, "disk %s: directory of %s", im->target,
+                       im->path);
     return true;
 }
 
@@ -422,7 +425,7 @@ bool image_sync(struct image *im, struct err *e)
 {
     struct stat st;
 
-    if (fsync(im->fd) < 0 || (im->dirfd >= 0 && fsync(im->dirfd) < 0))
+    if (fdatasync(im->fd) < 0)
         return err_set(e, ERR_SYS, errno, "disk %s: cannot write %s to the disk",
                        im->target, im->path);
     if (im->device || strcmp(im->format, "raw") != 0)

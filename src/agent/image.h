@@ -56,8 +56,10 @@ void image_check(const struct image *im, const struct image_id *own,
 
 /* Errors: ERR_REFUSED something is there already, a device that is not empty; ERR_SYS. */
 MUST_CHECK bool image_make(struct image *im, struct err *e);
+/* The name is on the disk when it returns. */
 MUST_CHECK bool image_publish(struct image *im, struct err *e);
-/* To the disk, with its name. */
+/* What was written is on the disk when it returns.  In the guest's pause: not a word more
+ * than needed.  Errors: ERR_SYS, also for a raw file that has another size now. */
 MUST_CHECK bool image_sync(struct image *im, struct err *e);
 /* Remove the name if it means our file; a device stays as it is.  Goes on after closing.
  * Errors: ERR_SYS. */

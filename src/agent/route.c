@@ -196,15 +196,16 @@ static bool post_ram_limit(const struct request *r, struct json_object **reply,
                            struct err *e)
 {
     struct arrival *const a = arrivals_find(r->all, r->id);
-    uint64_t bytes, stream = 0;
+    uint64_t bytes, stream = 0, passed;
 
-    (void)reply;
     if (a == NULL)
         return absent(r->id, e);
-    return json_get_u64(r->body, "bytes", &bytes, e) &&
-           (!json_has(r->body, "stream") ||
-            json_get_u64(r->body, "stream", &stream, e)) &&
-           arrival_ram_limit(a, stream, bytes, e);
+    if (!json_get_u64(r->body, "bytes", &bytes, e) ||
+        (json_has(r->body, "stream") && !json_get_u64(r->body, "stream", &stream, e)) ||
+        !arrival_ram_limit(a, stream, bytes, &passed, e))
+        return false;
+    *reply = json_add_u64(json_new(), "passed", passed);
+    return true;
 }
 
 static bool post_close(const struct request *r, struct json_object **reply,

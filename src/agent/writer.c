@@ -79,9 +79,10 @@ static bool fail_status(const struct writer *w, int status, struct err *e)
 /* ---- start --------------------------------------------------------------------------- */
 
 /* Past the page cache where that works: the disk sets the pace from the start, so that no
- * gigabytes are left to be written in the guest's pause.  (2 GiB, raw: writing as fast,
- * closing 0.1 s instead of 0.7 to 1 s.)  Not where the end of a raw file is no multiple of
- * what O_DIRECT writes, for the file would grow. */
+ * gigabytes are left to be written in the guest's pause.  (2 GiB: copied at least as fast,
+ * and closed 0.7 to 1 s faster.)  Not where the end of a raw file is no multiple of what
+ * O_DIRECT writes, for the file would grow.  Threads rather than Linux AIO: copying is as
+ * fast, and tearing an AIO context down takes the kernel 30 ms of the pause. */
 static bool can_direct(const struct image *im)
 {
     char path[40];
@@ -94,7 +95,7 @@ static bool can_direct(const struct image *im)
 }
 
 static bool spawn(struct writer *w, const struct image *im, const char *pid_file,
-                  bool direct, struct err *e)
+                  struct err *e)
 {
     /* glibc would map and unmap a buffer for each request: one page fault every 4 KiB. */
     static const char *const env[] = { "MALLOC_MMAP_THRESHOLD_=67108864",
@@ -104,8 +105,8 @@ static bool spawn(struct writer *w, const struct image *im, const char *pid_file
                                  "--persistent",
                                  shared,
                                  format,
-                                 direct ? "--cache=none" : "--cache=writeback",
-                                 direct ? "--aio=native" : "--aio=threads",
+                                 can_direct(im) ? "--cache=none" : "--cache=writeback",
+                                 "--aio=threads",
                                  "--discard=unmap",
                                  "--detect-zeroes=off",
                                  pid,
@@ -146,8 +147,8 @@ static bool wait_ready(struct writer *w, const char *pid_file, struct err *e)
     return true;
 }
 
-static bool start(struct writer *w, const struct image *im, const char *run_dir,
-                  bool direct, struct err *e)
+bool writer_start(struct writer *w, const struct image *im, const char *run_dir,
+                  struct err *e)
 {
     char pid_file[PATHS_MAX];
 
@@ -155,30 +156,11 @@ static bool start(struct writer *w, const struct image *im, const char *run_dir,
     snprintf(w->target, sizeof w->target, "%s", im->target);
     snprintf(w->sock, sizeof w->sock, "%s/%s.sock", run_dir, im->target);
     snprintf(pid_file, sizeof pid_file, "%s/%s.pid", run_dir, im->target);
-    unlink(w->sock);
-    unlink(pid_file);
-    if (said_open(&w->said, e) && spawn(w, im, pid_file, direct, e) &&
+    if (said_open(&w->said, e) && spawn(w, im, pid_file, e) &&
         wait_ready(w, pid_file, e))
         return true;
     writer_kill(w);
     return false;
-}
-
-bool writer_start(struct writer *w, const struct image *im, const char *run_dir,
-                  struct err *e)
-{
-    const bool direct = can_direct(im);
-
-    if (start(w, im, run_dir, direct, e)) {
-        log_debug("disks", "writer: disk=%s cache=%s", im->target,
-                  direct ? "none" : "writeback");
-        return true;
-    }
-    if (!direct)
-        return false;
-    /* Asynchronous I/O can be used up (fs.aio-max-nr) or not compiled in. */
-    log_warn("disks", "writer: disk=%s without O_DIRECT: %s", im->target, e->msg);
-    return start(w, im, run_dir, false, e);
 }
 
 /* ---- use and end --------------------------------------------------------------------- */

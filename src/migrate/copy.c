@@ -273,8 +273,8 @@ static void fill_sample(struct move *m, const struct memory_sample *ram,
     if (ram == NULL)
         return;
     s->ram_running = ram->ram.status != VRAM_NONE;
-    s->ram_remaining = ram->ram.remaining;
-    s->ram_rate = (double)ram->ram.rate;
+    s->ram_remaining = ram->ram.remaining + ram->under_way;
+    s->ram_rate = ram->rate;
     s->ram_dirty_rate = (double)ram->ram.dirty_rate;
     s->ram_since_sync_ms = ram->since_sync_ms;
     s->guest_stopped = ram->stopped;

@@ -24,6 +24,8 @@
 enum {
     POLL_MS = 15,         /* between two questions to QEMU */
     SLOW_ANSWER_MS = 100, /* QEMU holds its big lock: it may be writing the end */
+    RATE_MS = 100,        /* over which the rate of RAM is reckoned */
+    WINDOW_MS = 60,       /* of that rate under way: a few looks at QEMU */
     DOWNTIME_MS = 1,      /* QEMU switches by itself only when nothing is left */
     ABORT_MS = 60000,
 };
@@ -45,6 +47,9 @@ struct ram {
     pthread_mutex_t lock; /* guards below */
     struct memory_sample sample;
     int64_t synced_at_ms;
+    int64_t acked_at_ms; /* when ->rate was last reckoned, and what was acked then */
+    uint64_t acked_then;
+    double rate;
     bool ended; /* virDomainMigrate3 has returned */
     struct err err;
 };
@@ -92,14 +97,54 @@ static void *ram_thread(void *arg)
     return NULL;
 }
 
+/* What is under way between both QEMUs: enough to keep the link busy from one look to the
+ * next, not more. */
+static void set_window(struct ram *r, uint64_t passed, int64_t now)
+{
+    struct link_stats st;
+    const int64_t age = now - r->acked_at_ms;
+
+    if (age < RATE_MS)
+        return;
+    if (r->acked_at_ms != 0 && passed > r->acked_then) {
+        const double rate = (double)(passed - r->acked_then) * MS_PER_S / (double)age;
+
+        r->rate = r->rate > 0 ? (r->rate + rate) / 2 : rate;
+    }
+    r->acked_at_ms = now;
+    r->acked_then = passed;
+    link_stats(r->move->link, &st);
+    const double ahead_ms =
+        WINDOW_MS + (st.rtt_us > 0 ? 2.0 * (double)st.rtt_us / 1000 : 0);
+    double window = r->rate * ahead_ms / MS_PER_S;
+
+    if (window < RELAY_WINDOW)
+        window = RELAY_WINDOW;
+    if (window > RELAY_WINDOW_MAX)
+        window = RELAY_WINDOW_MAX;
+    atomic_store(&r->relay.window, (uint64_t)window);
+}
+
+/* Let the first @bytes pass; learn how many the destination's QEMU has taken. */
 static bool pass_limit(struct ram *r, uint64_t bytes, struct err *e)
 {
+    AUTO(json_put) struct json_object *reply = NULL;
+    uint64_t passed;
     char path[64];
 
     snprintf(path, sizeof path, "/moves/%s/ram-limit", r->move->id);
-    return link_call(r->move->link, "POST", path,
-                     json_add_u64(json_new(), "bytes", bytes), CALL_MS, r->stop, NULL,
-                     e);
+    if (!link_call(r->move->link, "POST", path,
+                   json_add_u64(json_new(), "bytes", bytes), CALL_MS, r->stop, &reply,
+                   e) ||
+        !json_get_u64(reply, "passed", &passed, e))
+        return false;
+    if (passed > bytes)
+        return err_set(e, ERR_PROTO, 0,
+                       "the destination has let more pass than it may");
+    atomic_store(&r->relay.acked, passed);
+    LOCK_SCOPE(&r->lock);
+    set_window(r, passed, clock_ms());
+    return true;
 }
 
 static void take_sample(struct ram *r, const struct vram *v, uint64_t received)
@@ -138,13 +183,11 @@ static void *poll_thread(void *arg)
             continue;
         }
         take_sample(r, &v, received);
-        if ((v.status == VRAM_SETUP || v.status == VRAM_ACTIVE) && received > allowed &&
-            !atomic_load(&r->released)) {
-            if (pass_limit(r, received, &e))
-                allowed = received;
-            else if (e.kind != ERR_CANCELLED)
-                log_debug("memory", "ram-limit: %s", e.msg);
-        }
+        if (v.status == VRAM_SETUP || v.status == VRAM_ACTIVE)
+            allowed = received;
+        if (allowed > atomic_load(&r->relay.acked) && !atomic_load(&r->released) &&
+            !pass_limit(r, allowed, &e) && e.kind != ERR_CANCELLED)
+            log_debug("memory", "ram-limit: %s", e.msg);
     }
     return NULL;
 }
@@ -227,6 +270,8 @@ void memory_sample(struct move *m, struct memory_sample *out)
     LOCK_SCOPE(&r->lock);
     *out = r->sample;
     out->received = atomic_load(&r->relay.received);
+    out->under_way = out->received - atomic_load(&r->relay.acked);
+    out->rate = r->rate;
 }
 
 void memory_error(struct move *m, struct err *e)

@@ -159,7 +159,9 @@ struct memory_sample {
     bool done;    /* it has returned well */
     int64_t stopped_at_ns; /* when that was first seen; 0: not yet */
     int64_t since_sync_ms;
-    uint64_t received; /* bytes from QEMU so far */
+    uint64_t received;  /* bytes from QEMU so far, */
+    uint64_t under_way; /* of those, not yet taken by the destination's QEMU */
+    double rate;        /* bytes/s that the latter takes; 0: not known yet */
 };
 void memory_sample(struct move *m, struct memory_sample *out);
 /* Why virDomainMigrate3 failed. */

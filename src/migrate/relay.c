@@ -13,7 +13,7 @@ enum {
     HARD_MAX =
         64 << 20, /* the end of a stream: 1 ms of rate and device state, far less */
     BACK_MAX = 64 << 10, /* the return path: a few bytes per page fault or ack */
-    TICK_MS = 20         /* how late ->drain may be noticed */
+    TICK_MS = 5          /* how late a change of ->window or ->drain may be noticed */
 };
 
 /* Bytes waiting for one direction: [head, tail) of cap. */
@@ -127,7 +127,6 @@ static bool move_bytes(struct pump *u, const struct pollfd *q, const struct poll
     if (t->revents & POLLOUT) {
         if (!give(&u->to, u->tunnel, &n, e))
             return err_wrap(e, "RAM to the tunnel");
-        atomic_fetch_add(&u->r->passed, n);
     }
     if (ready_to_read(t) && !take(&u->back, u->tunnel, BACK_MAX, BACK_MAX, &n, e))
         return err_wrap(e, "return path from the tunnel");
@@ -138,9 +137,20 @@ static bool move_bytes(struct pump *u, const struct pollfd *q, const struct poll
     return true;
 }
 
+/* How many bytes may wait here before QEMU is made to wait. */
+static size_t may_wait(struct relay *r)
+{
+    const uint64_t under_way = atomic_load(&r->received) - atomic_load(&r->acked);
+    uint64_t window = atomic_load(&r->window);
+
+    if (window == 0)
+        window = RELAY_WINDOW;
+    return atomic_load(&r->drain) || under_way < window ? HARD_MAX : 0;
+}
+
 static bool step(struct pump *u, struct err *e)
 {
-    const size_t max = atomic_load(&u->r->drain) ? HARD_MAX : SOFT_MAX;
+    const size_t max = may_wait(u->r);
     const short q = events(&u->to, max, &u->back),
                 t = events(&u->back, BACK_MAX, &u->to);
     /* A descriptor that we want nothing of is left out: its hang-up would wake us for

@@ -6,9 +6,9 @@
 #include "tunnel/link-int.h"
 
 struct call {
-    struct stream s;   /* must stay first */
+    struct stream s; /* must stay first */
     struct task start;
-    atomic_int refs;   /* the caller's and the session's */
+    atomic_int refs; /* the caller's and the session's */
     struct link *l;
     struct wait *wait;
     struct head head;
@@ -107,7 +107,8 @@ static void call_closed(struct link *l, struct stream *s, uint32_t code)
     if (!l->up || code == NGHTTP2_REFUSED_STREAM)
         link_error(l, &e);
     else
-        err_set(&e, ERR_PEER, 0, "the peer ended the call (%s)", nghttp2_http2_strerror(code));
+        err_set(&e, ERR_PEER, 0, "the peer ended the call (%s)",
+                nghttp2_http2_strerror(code));
     wait_finish(c->wait, &e); /* nothing, if the reply had come */
     c->wait->s = NULL;
     stream_remove(s);
@@ -149,12 +150,13 @@ static bool call_result(struct call *c, struct json_object **reply, struct err *
     if (reply == NULL)
         return true;
     *reply = NULL;
-    return c->reply.len == 0 || json_parse((const char *)c->reply.p, c->reply.len, reply, e);
+    return c->reply.len == 0 ||
+           json_parse((const char *)c->reply.p, c->reply.len, reply, e);
 }
 
-bool link_call(struct link *l, const char *method, const char *path, struct json_object *body,
-               int timeout_ms, const struct cancel *cancel, struct json_object **reply,
-               struct err *e)
+bool link_call(struct link *l, const char *method, const char *path,
+               struct json_object *body, int timeout_ms, const struct cancel *cancel,
+               struct json_object **reply, struct err *e)
 {
     AUTO(json_put) struct json_object *owned = body;
     AUTO(call_unref) struct call *c = call_new(l, method, path, body, e);

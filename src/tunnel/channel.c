@@ -14,8 +14,8 @@
  *
  * Life:  made -> [link.streams] -> stream closed -> all written -> zstage ended -> freed
  */
-#include <stdio.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -37,40 +37,40 @@ struct block { /* bytes that wfd did not take yet */
 enum { BLOCK = 128 << 10 }; /* bytes of data in a block */
 
 struct chan {
-    struct stream s;     /* must stay first */
-    struct task start;   /* client */
-    struct job open;     /* server: calls the handler in the pool; */
-    struct task opened;  /* then this brings the descriptor back */
+    struct stream s;    /* must stay first */
+    struct task start;  /* client */
+    struct job open;    /* server: calls the handler in the pool; */
+    struct task opened; /* then this brings the descriptor back */
     struct link *l;
-    struct wait *wait;   /* client: who waits for the answer, or NULL */
+    struct wait *wait; /* client: who waits for the answer, or NULL */
     char path[PATH_MAX_LEN];
     enum link_class class;
     bool packed;
     int zstd;
 
-    int fd;              /* the local end; -1: not there yet */
-    int pair;            /* the session's end of the zstage's pair, or -1 */
-    int rfd, wfd;        /* two of the above; -1: not there yet */
+    int fd;       /* the local end; -1: not there yet */
+    int pair;     /* the session's end of the zstage's pair, or -1 */
+    int rfd, wfd; /* two of the above; -1: not there yet */
     struct zstage *zstage;
     uint64_t seen_bytes; /* through it, at the last look */
     struct err open_err; /* server: what the handler said */
     struct body problem; /* a refusal, coming or going */
     int status;          /* client: of the answer */
 
-    bool opening;        /* server: in the pool */
-    bool may_read;       /* the answer was 200 */
-    bool readable;       /* rfd had something when looked at last */
-    bool read_end;       /* rfd is at its end */
+    bool opening;  /* server: in the pool */
+    bool may_read; /* the answer was 200 */
+    bool readable; /* rfd had something when looked at last */
+    bool read_end; /* rfd is at its end */
     bool read_failed;
-    bool write_end;      /* the peer's body is complete */
-    bool write_shut;     /* and wfd knows */
-    bool write_failed;   /* nobody reads any more: throw away */
-    bool closed;         /* the stream is gone */
-    bool aborted;        /* by a reset of either side, or with the link */
-    bool reset;          /* we have asked for it */
-    bool zstage_seen;    /* its failure was dealt with */
+    bool write_end;    /* the peer's body is complete */
+    bool write_shut;   /* and wfd knows */
+    bool write_failed; /* nobody reads any more: throw away */
+    bool closed;       /* the stream is gone */
+    bool aborted;      /* by a reset of either side, or with the link */
+    bool reset;        /* we have asked for it */
+    bool zstage_seen;  /* its failure was dealt with */
 
-    uint32_t window;     /* of the stream, promised beyond the initial one */
+    uint32_t window; /* of the stream, promised beyond the initial one */
     struct block *head, **tail;
 };
 
@@ -291,10 +291,10 @@ bool chan_waiting(struct link *l)
 static void chan_keep(struct chan *c, const uint8_t *p, size_t len)
 {
     while (len > 0) {
-        struct block *last = c->head == NULL
-                                 ? NULL
-                                 : (struct block *)((char *)c->tail -
-                                                    offsetof(struct block, next));
+        struct block *last =
+            c->head == NULL
+                ? NULL
+                : (struct block *)((char *)c->tail - offsetof(struct block, next));
         if (last == NULL || last->off + last->len == BLOCK) {
             last = malloc(sizeof *last + BLOCK);
             if (last == NULL) {
@@ -433,8 +433,8 @@ static void chan_reset(struct link *l, struct chan *c, uint32_t code)
 
 static void chan_zstage_failed(struct link *l, struct chan *c, const struct err *e)
 {
-    log_line(e->kind == ERR_PROTO ? LOG_WARN : LOG_DEBUG, "tunnel", "channel %s: %s", c->path,
-             e->msg);
+    log_line(e->kind == ERR_PROTO ? LOG_WARN : LOG_DEBUG, "tunnel", "channel %s: %s",
+             c->path, e->msg);
     if (!c->write_failed)
         chan_write_failed(c);
     /* The local user of the server's side closed its socket: it may still have said
@@ -513,7 +513,8 @@ void chans_kill(struct link *l)
     while (l->streams != NULL) {
         struct chan *const c = chan_of(l->streams);
 
-        assert(c != NULL && c->closed && !c->opening); /* the rest ended with the link */
+        assert(c != NULL && c->closed &&
+               !c->opening); /* the rest ended with the link */
         c->aborted = true;
         stream_remove(&c->s);
         chan_free(c);
@@ -627,7 +628,9 @@ static const struct stream_ops opening_ops = {
 static void chan_start(struct link *l, struct task *t)
 {
     struct chan *const c = (struct chan *)((char *)t - offsetof(struct chan, start));
-    struct head h = { .method = "POST", .zstd = c->packed, .bulk = c->class == LINK_BULK };
+    struct head h = { .method = "POST",
+                      .zstd = c->packed,
+                      .bulk = c->class == LINK_BULK };
     const nghttp2_data_provider src = chan_provider(c);
     struct err e;
 
@@ -643,8 +646,8 @@ static void chan_start(struct link *l, struct task *t)
     c->wait->s = &c->s;
 }
 
-bool link_channel(struct link *l, const char *path, int fd, enum link_class class, int zstd,
-                  struct err *e)
+bool link_channel(struct link *l, const char *path, int fd, enum link_class class,
+                  int zstd, struct err *e)
 {
     char whole[PATH_MAX_LEN];
     AUTO(fd_close) int owned = fd;
@@ -677,8 +680,8 @@ bool link_channel(struct link *l, const char *path, int fd, enum link_class clas
     return ok;
 }
 
-bool link_channel_pair(struct link *l, const char *path, enum link_class class, int zstd,
-                       int *fd, struct err *e)
+bool link_channel_pair(struct link *l, const char *path, enum link_class class,
+                       int zstd, int *fd, struct err *e)
 {
     int pair[2];
 

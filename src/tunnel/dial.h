@@ -7,9 +7,9 @@
 
 /* Where to go.  Parsed from "[user@]host", "ssh://[user@]host[:port]", "[user@][v6::1]". */
 struct dest {
-    char user[64];  /* "" : ssh's own choice */
+    char user[64]; /* "" : ssh's own choice */
     char host[256];
-    unsigned port;  /* 0: ssh's own choice */
+    unsigned port; /* 0: ssh's own choice */
 };
 
 /* Refused: empty, leading '-' of user or host, control characters, blanks, quotes and
@@ -18,10 +18,10 @@ MUST_CHECK bool dest_parse(const char *s, struct dest *out, struct err *e);
 
 struct dial_cfg {
     const struct dest *dest;
-    const char *ssh;      /* --ssh: split at blanks, quotes as in sh; NULL: "ssh" */
-    int connect_s;        /* ssh ConnectTimeout; 0: 15 */
-    uint64_t rate;        /* of the link */
-    int heartbeat_ms;     /* of the link */
+    const char *ssh;  /* --ssh: split at blanks, quotes as in sh; NULL: "ssh" */
+    int connect_s;    /* ssh ConnectTimeout; 0: 15 */
+    uint64_t rate;    /* of the link */
+    int heartbeat_ms; /* of the link */
 };
 
 struct dial; /* the ssh process, its stderr reader, the link */

@@ -31,22 +31,22 @@
 #include "tunnel/rate.h"
 
 enum {
-    FRAME_MAX = 1 << 20,       /* bytes of one DATA frame, SETTINGS_MAX_FRAME_SIZE */
-    FRAME_MIN = 16 << 10,      /* what bulk gets however slow the pipe is */
-    WINDOW_BULK = 16 << 20,    /* bytes a bulk channel may have on its way to us, */
+    FRAME_MAX = 1 << 20,        /* bytes of one DATA frame, SETTINGS_MAX_FRAME_SIZE */
+    FRAME_MIN = 16 << 10,       /* what bulk gets however slow the pipe is */
+    WINDOW_BULK = 16 << 20,     /* bytes a bulk channel may have on its way to us, */
     WINDOW_BULK_ALL = 96 << 20, /* and all of them together: later ones get less */
-    WINDOW_TALK = 1 << 20,     /* the same for the rest; SETTINGS_INITIAL_WINDOW_SIZE */
-    STREAMS_MAX = 256,         /* open at one time */
-    JOBS_MAX = 2 * STREAMS_MAX, /* handlers not finished; more is a reset flood */
+    WINDOW_TALK = 1 << 20, /* the same for the rest; SETTINGS_INITIAL_WINDOW_SIZE */
+    STREAMS_MAX = 256,     /* open at one time */
+    JOBS_MAX = 2 * STREAMS_MAX,      /* handlers not finished; more is a reset flood */
     BODIES_MAX = 4 * JSON_MAX_BYTES, /* control bodies held at one time */
-    HEADERS_MAX = 16 << 10,    /* bytes of the header fields of one stream */
+    HEADERS_MAX = 16 << 10,          /* bytes of the header fields of one stream */
     PATH_MAX_LEN = 1024,
     POOL_THREADS = 16,
     PING_MS = 2000,
     HEARTBEAT_MS = 10000,
-    DRAIN_MS = 1000,           /* link_close: for what is under way */
-    DRAIN_IDLE_MS = 100,       /* nothing moved for so long: nothing is under way */
-    CHANNEL_OPEN_MS = 60000,   /* for the peer's channel handler */
+    DRAIN_MS = 1000,         /* link_close: for what is under way */
+    DRAIN_IDLE_MS = 100,     /* nothing moved for so long: nothing is under way */
+    CHANNEL_OPEN_MS = 60000, /* for the peer's channel handler */
 };
 
 /* --- tasks: run something on the session's thread --- */
@@ -93,9 +93,9 @@ struct stream_ops {
 
 struct stream {
     const struct stream_ops *ops;
-    int32_t id;                  /* 0: not in nghttp2 */
+    int32_t id;                   /* 0: not in nghttp2 */
     struct stream *next, **pprev; /* in link.streams; pprev NULL: not in the list */
-    unsigned slot, nslots;       /* in the poll table of this turn */
+    unsigned slot, nslots;        /* in the poll table of this turn */
 };
 
 void stream_add(struct link *l, struct stream *s);
@@ -104,9 +104,9 @@ void stream_remove(struct stream *s);
 /* --- out.c: the sending side of the pipe --- */
 
 struct out {
-    uint8_t *small;        /* SMALL_MAX bytes: frames as nghttp2 gives them, in order, */
+    uint8_t *small; /* SMALL_MAX bytes: frames as nghttp2 gives them, in order, */
     size_t small_len;
-    uint8_t *big;          /* FRAME_MAX bytes: then the payload of one DATA frame */
+    uint8_t *big; /* FRAME_MAX bytes: then the payload of one DATA frame */
     size_t big_len;
     size_t pos;            /* how much of both was written */
     int64_t busy_since_ns; /* 0: the pipe is idle */
@@ -146,18 +146,18 @@ struct link {
     struct chan *chosen;    /* the bulk channel whose frame goes next */
     struct chan *turn;      /* where the round over the bulk channels goes on */
     struct out out;
-    struct head head;       /* of the header block that is coming in */
+    struct head head; /* of the header block that is coming in */
     uint8_t *inbuf;
-    uint8_t first[64];      /* what the peer said first */
+    uint8_t first[64]; /* what the peer said first */
     unsigned nfirst;
-    struct err violation;   /* set inside nghttp2's callbacks */
-    char h2_said[200];      /* nghttp2's newest complaint */
-    uint64_t windows_bulk;  /* promised to bulk channels */
-    uint64_t bodies;        /* bytes of control bodies held */
-    unsigned jobs;          /* handed to the pool and not back */
+    struct err violation;  /* set inside nghttp2's callbacks */
+    char h2_said[200];     /* nghttp2's newest complaint */
+    uint64_t windows_bulk; /* promised to bulk channels */
+    uint64_t bodies;       /* bytes of control bodies held */
+    unsigned jobs;         /* handed to the pool and not back */
     int64_t last_rx_ms, last_ping_ms, moved_ms, drain_until_ms, level_ms;
-    int64_t ping_ns;        /* payload of the newest PING; 0: none unanswered */
-    bool ping_queued;       /* not yet on the pipe */
+    int64_t ping_ns;  /* payload of the newest PING; 0: none unanswered */
+    bool ping_queued; /* not yet on the pipe */
     bool bye_sent, bye_received;
 
     /* Any thread. */
@@ -190,7 +190,8 @@ void link_moved(struct link *l);
 MUST_CHECK bool path_check(const char *path, size_t max, struct err *e);
 MUST_CHECK bool session_new(struct link *l, struct err *e);
 /* Hand over what came from the pipe. */
-MUST_CHECK bool session_input(struct link *l, const uint8_t *p, size_t len, struct err *e);
+MUST_CHECK bool session_input(struct link *l, const uint8_t *p, size_t len,
+                              struct err *e);
 /* Start a request with a body that ops->... sends; @src NULL: no body.  Client. */
 MUST_CHECK bool session_request(struct link *l, struct stream *s, const struct head *h,
                                 const nghttp2_data_provider *src, struct err *e);
@@ -201,8 +202,8 @@ void session_reset(struct link *l, struct stream *s, uint32_t code);
 /* --- wait.c: a caller that waits for what the session does for it --- */
 
 struct wait {
-    struct task abandon;  /* must stay first */
-    atomic_int refs;      /* the caller's and the session's */
+    struct task abandon; /* must stay first */
+    atomic_int refs;     /* the caller's and the session's */
     int efd;
     struct stream *s;     /* session thread only; NULL: no stream to reset */
     pthread_mutex_t lock; /* guards below */
@@ -270,7 +271,7 @@ void pool_add(struct pool *p, struct job *j);
 void pool_stop(struct pool *p);
 
 /* pthread_create with every signal blocked. */
-MUST_CHECK bool thread_start(pthread_t *t, void *(*main)(void *), void *arg, const char *name,
-                             struct err *e);
+MUST_CHECK bool thread_start(pthread_t *t, void *(*main)(void *), void *arg,
+                             const char *name, struct err *e);
 
 #endif

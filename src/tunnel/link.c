@@ -25,9 +25,9 @@
 
 enum {
     INBUF = 1 << 20,
-    NOISE_MS = 300,     /* to hear the rest of what is no greeting */
-    LEVEL_MS = 500,     /* between two looks at the zstd levels */
-    GOODBYE_MS = 200,   /* after DRAIN_MS, to get the last frame out */
+    NOISE_MS = 300,   /* to hear the rest of what is no greeting */
+    LEVEL_MS = 500,   /* between two looks at the zstd levels */
+    GOODBYE_MS = 200, /* after DRAIN_MS, to get the last frame out */
 };
 
 /* clang-format off */
@@ -546,7 +546,8 @@ static bool greeting_wait(struct link *l, int timeout_ms, const struct cancel *c
         if (!cancel_check(cancel, e))
             return false;
         if (clock_ms() >= end)
-            return err_set(e, ERR_TIMEOUT, 0, "the peer said nothing for %d ms", timeout_ms);
+            return err_set(e, ERR_TIMEOUT, 0, "the peer said nothing for %d ms",
+                           timeout_ms);
     }
 }
 

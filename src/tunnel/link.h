@@ -24,14 +24,21 @@
 struct link;
 struct cancel;
 
-enum link_state { LINK_GREETING, LINK_OPEN, LINK_DRAINING, LINK_CLOSED, LINK_BROKEN, LINK_STATES };
+enum link_state {
+    LINK_GREETING,
+    LINK_OPEN,
+    LINK_DRAINING,
+    LINK_CLOSED,
+    LINK_BROKEN,
+    LINK_STATES
+};
 
 /* How a channel's bulk direction (client to server) is encoded. */
 enum { ZSTD_AUTO = 1000, ZSTD_OFF = 1001 }; /* else a level, -5 to 19 */
 
 enum link_class {
-    LINK_BULK,  /* disks, RAM: large windows */
-    LINK_TALK,  /* libvirt RPC: small messages, goes first */
+    LINK_BULK, /* disks, RAM: large windows */
+    LINK_TALK, /* libvirt RPC: small messages, goes first */
 };
 
 /* The server's side of the conversation; called on threads of a small pool (at least 8),
@@ -41,7 +48,8 @@ struct link_server_ops {
      * sent as a problem document {kind, os, what, next} and arrives as the client's error
      * with the same kind, errno and texts, prefixed "dst: ". */
     bool (*request)(void *ctx, const char *method, const char *path,
-                    struct json_object *body, struct json_object **reply, struct err *e);
+                    struct json_object *body, struct json_object **reply,
+                    struct err *e);
     /* Give the local end of a new channel, a connected stream socket which the link then
      * owns.  @path is what follows "/channel/". */
     bool (*channel)(void *ctx, const char *path, int *fd, struct err *e);
@@ -49,9 +57,9 @@ struct link_server_ops {
 };
 
 struct link_cfg {
-    int in, out;              /* the pipe; owned by the link from the call on */
-    uint64_t rate;            /* bytes/s sent on the pipe, 0 no limit */
-    int heartbeat_ms;         /* 0: 10 s */
+    int in, out;      /* the pipe; owned by the link from the call on */
+    uint64_t rate;    /* bytes/s sent on the pipe, 0 no limit */
+    int heartbeat_ms; /* 0: 10 s */
     const struct link_server_ops *server; /* NULL: client */
 };
 
@@ -59,7 +67,8 @@ struct link_cfg {
  * @timeout_ms is over.  Errors: ERR_PROTO not our peer (with the first bytes it sent,
  * escaped), ERR_LINK end of file, ERR_TIMEOUT, ERR_CANCELLED. */
 MUST_CHECK bool link_open(const struct link_cfg *cfg, int timeout_ms,
-                          const struct cancel *cancel, struct link **out, struct err *e);
+                          const struct cancel *cancel, struct link **out,
+                          struct err *e);
 
 /* A control call: method and path as in src/README.md; @body is taken over, may be NULL;
  * *reply (may be NULL to ignore) is owned by the caller and may be set to NULL where the
@@ -79,8 +88,9 @@ MUST_CHECK bool link_channel(struct link *l, const char *path, int fd,
                              enum link_class class, int zstd, struct err *e);
 
 /* The same with a socket pair; *fd is the caller's end. */
-MUST_CHECK bool link_channel_pair(struct link *l, const char *path, enum link_class class,
-                                  int zstd, int *fd, struct err *e);
+MUST_CHECK bool link_channel_pair(struct link *l, const char *path,
+                                  enum link_class class, int zstd, int *fd,
+                                  struct err *e);
 
 void link_set_rate(struct link *l, uint64_t bytes_per_s);
 

@@ -21,10 +21,10 @@
 
 enum {
     SMALL_MAX = 64 << 10,
-    SMALL_ROOM = 20 << 10,    /* nghttp2 gives at most 16 KiB and a frame header at once */
-    FRAME_PARTS = 50,         /* of a second: a frame takes 20 ms of the pipe */
-    TURN_MAX = 4 << 20,       /* bytes before the other descriptors are looked at */
-    SPEED_MS = 50,            /* the pipe must be busy so long to be measured */
+    SMALL_ROOM = 20 << 10, /* nghttp2 gives at most 16 KiB and a frame header at once */
+    FRAME_PARTS = 50,      /* of a second: a frame takes 20 ms of the pipe */
+    TURN_MAX = 4 << 20,    /* bytes before the other descriptors are looked at */
+    SPEED_MS = 50,         /* the pipe must be busy so long to be measured */
     FRAME_UNMEASURED = 256 << 10,
 };
 
@@ -89,7 +89,8 @@ static bool collect(struct link *l, struct err *e)
         const ssize_t n = nghttp2_session_mem_send(l->h2, &p);
 
         if (n < 0)
-            return err_set(e, ERR_LINK, 0, "HTTP/2 session: %s", nghttp2_strerror((int)n));
+            return err_set(e, ERR_LINK, 0, "HTTP/2 session: %s",
+                           nghttp2_strerror((int)n));
         if (n == 0)
             break;
         if ((size_t)n > SMALL_MAX - o->small_len)
@@ -143,8 +144,8 @@ static bool write_batch(struct link *l, bool *full, struct err *e)
 
         if (!fault_point("tunnel.send", e))
             return err_wrap(e, "sending");
-        const ssize_t n =
-            small != 0 ? writev(l->out_fd, v, 2) : write(l->out_fd, v[1].iov_base, v[1].iov_len);
+        const ssize_t n = small != 0 ? writev(l->out_fd, v, 2)
+                                     : write(l->out_fd, v[1].iov_base, v[1].iov_len);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno == EAGAIN) {
@@ -172,10 +173,9 @@ void out_last_words(struct link *l, const char *why)
     if (out_pending(l))
         return;
     o->small_len = o->big_len = o->pos = 0;
-    if (nghttp2_submit_goaway(l->h2, NGHTTP2_FLAG_NONE,
-                              nghttp2_session_get_last_proc_stream_id(l->h2),
-                              NGHTTP2_PROTOCOL_ERROR, (const uint8_t *)why,
-                              strlen(why)) == 0 &&
+    if (nghttp2_submit_goaway(
+            l->h2, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(l->h2),
+            NGHTTP2_PROTOCOL_ERROR, (const uint8_t *)why, strlen(why)) == 0 &&
         collect(l, &ignored))
         (void)write_batch(l, &full, &ignored);
 }

@@ -5,9 +5,9 @@
 #include <stdint.h>
 
 struct rate {
-    uint64_t per_s;  /* bytes per second; 0: no limit */
-    int64_t tokens;  /* bytes that may go now; negative: owed */
-    int64_t at_ns;   /* when tokens was last brought up to date */
+    uint64_t per_s; /* bytes per second; 0: no limit */
+    int64_t tokens; /* bytes that may go now; negative: owed */
+    int64_t at_ns;  /* when tokens was last brought up to date */
 };
 
 /* Set or change the limit.  What is owed stays owed; a smaller limit cuts what was saved. */

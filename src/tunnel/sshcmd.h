@@ -20,9 +20,9 @@ MUST_CHECK bool sshcmd_words(const char *s, struct sshcmd *out, struct err *e);
 
 struct sshcmd_opts {
     int connect_s;
-    bool batch;    /* nobody can be asked */
-    bool aes;      /* put the AES-GCM ciphers first */
-    bool show;     /* "ssh -G": print the configuration, connect nowhere */
+    bool batch; /* nobody can be asked */
+    bool aes;   /* put the AES-GCM ciphers first */
+    bool show;  /* "ssh -G": print the configuration, connect nowhere */
 };
 
 /* After the words: options, [-l user] [-p port] -- host "snmigrate agent". */

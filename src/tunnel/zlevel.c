@@ -7,17 +7,19 @@ static const int levels[] = { 0, -5, -3, -1, 1, 2, 3, 5, 7, 9 };
 
 enum {
     STEPS = sizeof levels / sizeof levels[0],
-    FIRST_STEP = 4,              /* level 1 */
-    WINDOW_NS = 100 * 1000000,   /* of work between two decisions, */
-    WINDOW_BYTES = 64 << 20,     /* or so many bytes, whichever comes first */
-    BLOCKED_PERCENT = 40,        /* of the busy time: the link is the bottleneck */
-    FREE_PERCENT = 10,           /* less than that: the CPU is */
-    IDLE_PERCENT = 66,           /* of all time: the source is, leave it */
-    WORSE_PERCENT = 95,          /* of the speed before: the step was wrong */
-    HOLD_FIRST = 8, HOLD_MAX = 256, /* windows */
-    DENSE_PERCENT = 97,          /* of the plain size: did not shrink */
-    DENSE_CHUNKS = 4,            /* in a row: pass them as they are */
-    SKIP_FIRST = 16, SKIP_MAX = 128, /* chunks */
+    FIRST_STEP = 4,            /* level 1 */
+    WINDOW_NS = 100 * 1000000, /* of work between two decisions, */
+    WINDOW_BYTES = 64 << 20,   /* or so many bytes, whichever comes first */
+    BLOCKED_PERCENT = 40,      /* of the busy time: the link is the bottleneck */
+    FREE_PERCENT = 10,         /* less than that: the CPU is */
+    IDLE_PERCENT = 66,         /* of all time: the source is, leave it */
+    WORSE_PERCENT = 95,        /* of the speed before: the step was wrong */
+    HOLD_FIRST = 8,
+    HOLD_MAX = 256,     /* windows */
+    DENSE_PERCENT = 97, /* of the plain size: did not shrink */
+    DENSE_CHUNKS = 4,   /* in a row: pass them as they are */
+    SKIP_FIRST = 16,
+    SKIP_MAX = 128, /* chunks */
 };
 
 void zlevel_init(struct zlevel *z, int level)

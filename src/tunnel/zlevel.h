@@ -16,11 +16,11 @@
 
 struct zlevel {
     bool adapts;
-    int level;  /* for ZSTD_c_compressionLevel */
-    int step;   /* index of the level in the table, 0: store only; if adapts */
+    int level; /* for ZSTD_c_compressionLevel */
+    int step;  /* index of the level in the table, 0: store only; if adapts */
 
-    uint64_t plain;                        /* bytes in this window */
-    int64_t comp_ns, blocked_ns, idle_ns;  /* of this window */
+    uint64_t plain;                       /* bytes in this window */
+    int64_t comp_ns, blocked_ns, idle_ns; /* of this window */
 
     double before;    /* bytes/ns of the window before the newest step */
     int moved;        /* that step: -1, 0, +1 */
@@ -28,9 +28,9 @@ struct zlevel {
     unsigned hold;    /* windows until it may be tried again */
     unsigned backoff; /* length of the next such time */
 
-    unsigned dense;   /* chunks in a row that did not shrink */
-    unsigned skip;    /* chunks to pass as they are before the next sample */
-    unsigned skips;   /* length of the next such run */
+    unsigned dense; /* chunks in a row that did not shrink */
+    unsigned skip;  /* chunks to pass as they are before the next sample */
+    unsigned skips; /* length of the next such run */
 };
 
 /* @level: -5 to 19, or ZSTD_AUTO (tunnel/link.h). */

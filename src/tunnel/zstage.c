@@ -14,11 +14,11 @@
 #include "tunnel/zlevel.h"
 
 enum {
-    CHUNK = 512 << 10,    /* plain bytes of one frame, at most */
-    WINDOW_LOG = 20,      /* 1 MiB: what unpacking accepts; a chunk never needs more */
+    CHUNK = 512 << 10,     /* plain bytes of one frame, at most */
+    WINDOW_LOG = 20,       /* 1 MiB: what unpacking accepts; a chunk never needs more */
     BLOCK_MAX = 128 << 10, /* RFC 8878, 3.1.1.2.4 */
     BLOCKS = CHUNK / BLOCK_MAX,
-    STORED_HEAD = 9,      /* magic, descriptor, 4 bytes of content size */
+    STORED_HEAD = 9, /* magic, descriptor, 4 bytes of content size */
     BLOCK_HEAD = 3,
 };
 
@@ -157,10 +157,12 @@ static bool pack(struct zstage *s, struct err *e)
         if (s->cfg.plain != NULL)
             atomic_fetch_add(s->cfg.plain, len);
         atomic_fetch_add(&s->bytes, len);
-        if (!(zlevel_raw(&s->z) ? send_stored(s, len, e) : send_packed(s, len, &packed, e)))
+        if (!(zlevel_raw(&s->z) ? send_stored(s, len, e)
+                                : send_packed(s, len, &packed, e)))
             return false;
-        zlevel_chunk(&s->z, len, packed, clock_ns() - start - s->blocked_ns - s->idle_ns,
-                     s->blocked_ns, s->idle_ns);
+        zlevel_chunk(&s->z, len, packed,
+                     clock_ns() - start - s->blocked_ns - s->idle_ns, s->blocked_ns,
+                     s->idle_ns);
         atomic_store(&s->level, s->z.level);
     }
     shutdown(s->pair, SHUT_WR);
@@ -185,7 +187,8 @@ static bool expand(struct zstage *s, size_t len, bool *open, struct err *e)
                            ZSTD_getErrorName(rc));
         *open = rc != 0; /* 0: a frame has ended, and all of it was given */
         more = *open && out.pos == out.size;
-        if (out.pos != 0 && !put(s->cfg.fd, &(struct iovec){ s->out, out.pos }, 1, &ns, e))
+        if (out.pos != 0 &&
+            !put(s->cfg.fd, &(struct iovec){ s->out, out.pos }, 1, &ns, e))
             return false;
     }
     return true;
@@ -259,7 +262,8 @@ static void release_auto(struct zstage **s)
         release(*s);
 }
 
-bool zstage_new(const struct zstage_cfg *cfg, struct zstage **out, int *end, struct err *e)
+bool zstage_new(const struct zstage_cfg *cfg, struct zstage **out, int *end,
+                struct err *e)
 {
     AUTO(release) struct zstage *s = calloc(1, sizeof *s);
     int pair[2];
@@ -274,7 +278,8 @@ bool zstage_new(const struct zstage_cfg *cfg, struct zstage **out, int *end, str
         return false;
     s->pair = pair[0];
     AUTO(fd_close) int theirs = pair[1];
-    if (!thread_start(&s->thread, zstage_main, s, cfg->pack ? "link-zip" : "link-unzip", e))
+    if (!thread_start(&s->thread, zstage_main, s, cfg->pack ? "link-zip" : "link-unzip",
+                      e))
         return false;
     *end = fd_steal(&theirs);
     *out = ptr_steal(&s);

@@ -18,9 +18,9 @@
 struct zstage;
 
 struct zstage_cfg {
-    int fd;    /* the channel's local end, a stream socket; borrowed until zstage_free() */
+    int fd; /* the channel's local end, a stream socket; borrowed until zstage_free() */
     bool pack;
-    int level; /* as link_channel(); for packing */
+    int level;                            /* as link_channel(); for packing */
     atomic_uint_fast64_t *plain, *packed; /* counted up by packing; may be NULL */
     void (*wake)(void *arg);              /* the thread is about to end */
     void *arg;

@@ -2,7 +2,7 @@
 # Raw and qcow2, in all four combinations, onto fresh images and onto ones full of dirt:
 # the result is the same image, and as thin.
 . "$(dirname "$0")/lib/mirror.bash"
-requires qemu-nbd qemu-img openssl
+requires qemu-nbd qemu-img qemu-io jq openssl
 
 size=$((100 * 1024 * 1024))
 scatter a.raw $size 1
@@ -11,7 +11,7 @@ qemu-img convert -q -f raw -O qcow2 a.raw a.qcow2
 make_dirty() { # an image of that format without a single zero
     rm -f dst.img
     qemu-img create -q -f "$1" dst.img $size
-    qemu-io -q -f "$1" -c "write -P 0xa5 0 $size" dst.img
+    qemu-io -f "$1" -c "write -q -P 0xa5 0 $size" dst.img
 }
 
 for from in raw qcow2; do

@@ -122,7 +122,12 @@ mirror_fails() {
 
 # same FORMAT A FORMAT B: both images read alike and have the same size.
 same() {
-    qemu-img compare -s -q -f "$1" -F "$3" "$2" "$4" || die "$2 and $4 differ"
+    qemu-img compare -q -f "$1" -F "$3" "$2" "$4" || die "$2 and $4 differ"
+    [ "$(size_of "$1" "$2")" = "$(size_of "$3" "$4")" ] || die "the sizes differ"
+}
+
+size_of() {
+    qemu-img info -f "$1" --output=json "$2" | jq '."virtual-size"'
 }
 
 # Bytes that an image occupies.
