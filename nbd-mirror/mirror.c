@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/cancel.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "nbd-mirror/counters.h"
@@ -23,9 +24,11 @@ enum {
     REQUESTS_DEFAULT = 16,
     REQUEST_SIZE_DEFAULT = 256 * 1024,
     HANDSHAKE_MS = 30000,
-    /* A connection more than the first is a gain, not a need: a server with a limit lets
-     * it wait, and we go on without. */
-    HANDSHAKE_MORE_MS = 3000,
+    /* A connection more than the first is a gain, not a need: a server with a limit
+     * (qemu-nbd --shared=N) lets it wait, and we go on without.  It may take as long as
+     * the first did some times over, and this. */
+    HANDSHAKE_MORE_MS = 500,
+    HANDSHAKE_MORE_TIMES = 4,
 };
 
 struct mirror {
@@ -69,12 +72,14 @@ static bool side_connect(const struct side_want *w, struct disk **out, struct er
 static bool side_connect_all(struct side_want *w, unsigned max, struct disk **disk,
                              unsigned *n, struct err *e)
 {
+    const int64_t begun = clock_ms();
     struct err why;
 
     w->nbd.timeout_ms = HANDSHAKE_MS;
     if (!side_connect(w, &disk[0], e))
         return false;
-    w->nbd.timeout_ms = HANDSHAKE_MORE_MS;
+    w->nbd.timeout_ms =
+        HANDSHAKE_MORE_MS + HANDSHAKE_MORE_TIMES * (int)(clock_ms() - begun);
     w->size = disk[0]->size;
     for (*n = 1; *n < max && disk[0]->multi_conn; (*n)++)
         if (!side_connect(w, &disk[*n], &why)) {

@@ -102,9 +102,8 @@ bool arrival_ram(struct arrival *a, uint64_t stream, int *fd, struct err *e)
 }
 
 bool arrival_ram_limit(struct arrival *a, uint64_t stream, uint64_t bytes,
-                       uint64_t *passed, struct err *e)
+                       struct hold_stats *now, struct err *e)
 {
-    struct hold_stats st;
     LOCK_SCOPE(&a->ram_lock);
 
     /* A number that was meant for an earlier stream would let the end of this one pass. */
@@ -112,8 +111,7 @@ bool arrival_ram_limit(struct arrival *a, uint64_t stream, uint64_t bytes,
         return err_set(e, ERR_REFUSED, 0, "move %.8s has no RAM stream %llu", a->id,
                        (unsigned long long)stream);
     hold_limit(a->hold, bytes);
-    hold_stats(a->hold, &st);
-    *passed = st.passed;
+    hold_stats(a->hold, now);
     return true;
 }
 

@@ -41,6 +41,7 @@ enum arrival_step {
 
 enum { ARRIVAL_DISKS = 64 };
 
+struct hold_stats;
 struct hold;
 struct journal;
 
@@ -128,8 +129,8 @@ MUST_CHECK bool arrival_disk(struct arrival *a, const char *target, int *fd,
 /* A RAM stream with that number, which starts with a limit of 0; the one before must be
  * over, and not released. */
 MUST_CHECK bool arrival_ram(struct arrival *a, uint64_t stream, int *fd, struct err *e);
-/* *passed: how much of the stream QEMU has taken. */
+/* *now: how much of the stream has come, and how much of it QEMU has taken. */
 MUST_CHECK bool arrival_ram_limit(struct arrival *a, uint64_t stream, uint64_t bytes,
-                                  uint64_t *passed, struct err *e);
+                                  struct hold_stats *now, struct err *e);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include "agent/agent.h"
 #include "agent/check.h"
+#include "agent/hold.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -196,15 +197,17 @@ static bool post_ram_limit(const struct request *r, struct json_object **reply,
                            struct err *e)
 {
     struct arrival *const a = arrivals_find(r->all, r->id);
-    uint64_t bytes, stream = 0, passed;
+    uint64_t bytes, stream = 0;
+    struct hold_stats now;
 
     if (a == NULL)
         return absent(r->id, e);
     if (!json_get_u64(r->body, "bytes", &bytes, e) ||
         (json_has(r->body, "stream") && !json_get_u64(r->body, "stream", &stream, e)) ||
-        !arrival_ram_limit(a, stream, bytes, &passed, e))
+        !arrival_ram_limit(a, stream, bytes, &now, e))
         return false;
-    *reply = json_add_u64(json_new(), "passed", passed);
+    *reply = json_add_u64(json_new(), "received", now.received);
+    json_add_u64(*reply, "passed", now.passed);
     return true;
 }
 

@@ -134,13 +134,12 @@ static bool spawn(struct writer *w, const struct image *im, const char *pid_file
 static bool wait_ready(struct writer *w, const char *pid_file, struct err *e)
 {
     const int64_t end = clock_ms() + START_MS;
+    struct err why;
     int status;
 
     while (access(pid_file, F_OK) != 0) {
-        if (proc_wait(&w->proc, START_POLL_MS, &status, e))
+        if (proc_wait(&w->proc, START_POLL_MS, &status, &why))
             return fail_status(w, status, e);
-        if (e->kind != ERR_TIMEOUT)
-            return false;
         if (clock_left_ms(end) == 0)
             return fail(w, e, "does not start");
     }

@@ -167,15 +167,23 @@ static bool unexport_all(struct move *m, struct err *e)
 static bool pass_all(struct move *m, bool bitmap, bool sample, struct err *e)
 {
     const uint64_t before = bytes_copied(m);
-    const int64_t start = clock_ns();
+    const int64_t begin = clock_ns();
 
     if (!export_all(m, bitmap, e))
         return false;
+    const int64_t start = clock_ns();
     const bool started = start_passes(m, e);
     if (!started)
         cancel_set(m->halt);
-    if (!join_passes(m, sample, e) || !started || !flush_all(m, e))
+    if (!join_passes(m, sample, e) || !started)
         return false;
+    const int64_t copied_at = clock_ns();
+    if (!flush_all(m, e))
+        return false;
+    log_debug("disks", "export=%lldms copy=%lldms flush=%lldms",
+              (long long)((start - begin) / NS_PER_MS),
+              (long long)((copied_at - start) / NS_PER_MS),
+              (long long)((clock_ns() - copied_at) / NS_PER_MS));
 
     const double seconds = (double)(clock_ns() - start) / 1e9;
     const uint64_t copied = bytes_copied(m) - before;
@@ -185,7 +193,7 @@ static bool pass_all(struct move *m, bool bitmap, bool sample, struct err *e)
     if (copied >= 4 << 20 && seconds > 0)
         m->disk_rate = m->disk_rate > 0 ? (m->disk_rate + (double)copied / seconds) / 2
                                         : (double)copied / seconds;
-    return unexport_all(m, e);
+    return true;
 }
 
 bool bulk_run(struct move *m, struct err *e)
@@ -202,7 +210,7 @@ bool bulk_run(struct move *m, struct err *e)
     for (size_t i = 0; i < m->plan.n; i++)
         m->copies[i].pass.what = MIRROR_ALL;
     const int64_t start = clock_ms();
-    if (!pass_all(m, false, true, e))
+    if (!pass_all(m, false, true, e) || !unexport_all(m, e))
         return false;
     for (size_t i = 0; i < m->plan.n; i++) {
         m->copies[i].pass.what = MIRROR_DIRTY;
@@ -228,7 +236,9 @@ bool copy_round(struct move *m, bool last, struct err *e)
     pthread_mutex_unlock(&m->lock);
     for (size_t i = 0; i < m->plan.n; i++)
         m->copies[i].pass.extents_first = last;
-    if (!pass_all(m, true, !last, e) || !blk_bitmap_drop(&m->blk, e))
+    /* After the last round exports and bitmaps go with QEMU, or with the undo. */
+    if (!pass_all(m, true, !last, e) ||
+        (!last && (!unexport_all(m, e) || !blk_bitmap_drop(&m->blk, e))))
         return false;
     log_info("disks", "round=%u%s copied=%s took=%lldms", m->round,
              last ? " (last)" : "", units_size(a, m->moved_disk - before),
@@ -272,7 +282,8 @@ static void fill_sample(struct move *m, const struct memory_sample *ram,
                                   .disk_dirty_rate = m->disk_dirty_rate };
     if (ram == NULL)
         return;
-    s->ram_running = ram->ram.status != VRAM_NONE;
+    /* During setup nothing is counted yet, and nothing left means nothing. */
+    s->ram_running = ram->ram.status >= VRAM_ACTIVE && ram->ram.total > 0;
     s->ram_remaining = ram->ram.remaining + ram->under_way;
     s->ram_rate = ram->rate;
     s->ram_dirty_rate = (double)ram->ram.dirty_rate;

@@ -5,6 +5,8 @@
  *   poll     n = bytes received so far; query-migrate; if it says setup or active, those n
  *            bytes may pass on to the destination's QEMU, for the end-of-stream mark can
  *            only come after "active" (DESIGN.md 3.8).  Order matters: count, then ask.
+ *   limit    tells the agent so, and learns what has arrived: apart from poll, because
+ *            QEMU may not answer while it writes, and what it writes must still flow.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -22,11 +24,11 @@
 #include "migrate/relay.h"
 
 enum {
-    POLL_MS = 15,         /* between two questions to QEMU */
-    SLOW_ANSWER_MS = 100, /* QEMU holds its big lock: it may be writing the end */
-    RATE_MS = 100,        /* over which the rate of RAM is reckoned */
-    WINDOW_MS = 60,       /* of that rate under way: a few looks at QEMU */
-    DOWNTIME_MS = 1,      /* QEMU switches by itself only when nothing is left */
+    POLL_MS = 15,    /* between two questions to QEMU */
+    LIMIT_MS = 10,   /* between two calls of the agent */
+    RATE_MS = 100,   /* over which the rate of RAM is reckoned */
+    WINDOW_MS = 60,  /* of that rate under way: a few looks at QEMU */
+    DOWNTIME_MS = 1, /* QEMU switches by itself only when nothing is left */
     ABORT_MS = 60000,
 };
 
@@ -39,9 +41,9 @@ struct ram {
     uint64_t old_downtime;
     struct virt *mig_src, *mig_dst, *poll_src; /* one thread each */
     struct vdom *mig_dom, *poll_dom;
-    pthread_t migrate, ram, poll;
-    bool migrate_on, ram_on, poll_on;
-    atomic_int_fast64_t asked_at_ms; /* 0: no question is open */
+    pthread_t migrate, ram, poll, limit;
+    bool migrate_on, ram_on, poll_on, limit_on;
+    atomic_uint_fast64_t allowed; /* bytes that may pass: the hold rule */
     atomic_bool released;
 
     pthread_mutex_t lock; /* guards below */
@@ -97,22 +99,22 @@ static void *ram_thread(void *arg)
     return NULL;
 }
 
-/* What is under way between both QEMUs: enough to keep the link busy from one look to the
- * next, not more. */
-static void set_window(struct ram *r, uint64_t passed, int64_t now)
+/* What may be under way: enough to keep the link busy from one answer of the agent to the
+ * next, not more.  r->lock is held. */
+static void set_window_locked(struct ram *r, uint64_t acked, int64_t now)
 {
     struct link_stats st;
     const int64_t age = now - r->acked_at_ms;
 
     if (age < RATE_MS)
         return;
-    if (r->acked_at_ms != 0 && passed > r->acked_then) {
-        const double rate = (double)(passed - r->acked_then) * MS_PER_S / (double)age;
+    if (r->acked_at_ms != 0 && acked > r->acked_then) {
+        const double rate = (double)(acked - r->acked_then) * MS_PER_S / (double)age;
 
         r->rate = r->rate > 0 ? (r->rate + rate) / 2 : rate;
     }
     r->acked_at_ms = now;
-    r->acked_then = passed;
+    r->acked_then = acked;
     link_stats(r->move->link, &st);
     const double ahead_ms =
         WINDOW_MS + (st.rtt_us > 0 ? 2.0 * (double)st.rtt_us / 1000 : 0);
@@ -125,29 +127,48 @@ static void set_window(struct ram *r, uint64_t passed, int64_t now)
     atomic_store(&r->relay.window, (uint64_t)window);
 }
 
-/* Let the first @bytes pass; learn how many the destination's QEMU has taken. */
+/* Let the first @bytes pass; learn how many have come, and passed. */
 static bool pass_limit(struct ram *r, uint64_t bytes, struct err *e)
 {
     AUTO(json_put) struct json_object *reply = NULL;
-    uint64_t passed;
+    uint64_t received, passed;
     char path[64];
 
     snprintf(path, sizeof path, "/moves/%s/ram-limit", r->move->id);
     if (!link_call(r->move->link, "POST", path,
                    json_add_u64(json_new(), "bytes", bytes), CALL_MS, r->stop, &reply,
                    e) ||
+        !json_get_u64(reply, "received", &received, e) ||
         !json_get_u64(reply, "passed", &passed, e))
         return false;
-    if (passed > bytes)
+    if (passed > bytes || passed > received ||
+        received > atomic_load(&r->relay.received))
         return err_set(e, ERR_PROTO, 0,
-                       "the destination has let more pass than it may");
-    atomic_store(&r->relay.acked, passed);
+                       "the destination counts the RAM stream wrongly (%llu of %llu)",
+                       (unsigned long long)passed, (unsigned long long)received);
+    atomic_store(&r->relay.acked, received);
     LOCK_SCOPE(&r->lock);
-    set_window(r, passed, clock_ms());
+    r->sample.passed = passed;
+    set_window_locked(r, received, clock_ms());
     return true;
 }
 
-static void take_sample(struct ram *r, const struct vram *v, uint64_t received)
+static void *limit_thread(void *arg)
+{
+    struct ram *const r = arg;
+    struct err e = { 0 };
+
+    while (cancel_sleep_ms(r->stop, LIMIT_MS, &e)) {
+        /* Nothing has come yet: the channel may not be there. */
+        if (atomic_load(&r->relay.received) == 0 || atomic_load(&r->released))
+            continue;
+        if (!pass_limit(r, atomic_load(&r->allowed), &e) && e.kind != ERR_CANCELLED)
+            log_debug("memory", "ram-limit: %s", e.msg);
+    }
+    return NULL;
+}
+
+static void take_sample(struct ram *r, const struct vram *v)
 {
     const int64_t now = clock_ms();
 
@@ -155,7 +176,6 @@ static void take_sample(struct ram *r, const struct vram *v, uint64_t received)
     if (v->passes != r->sample.ram.passes || r->synced_at_ms == 0)
         r->synced_at_ms = now;
     r->sample.ram = *v;
-    r->sample.received = received;
     r->sample.since_sync_ms = now - r->synced_at_ms;
     r->sample.stopped = v->status == VRAM_PRE_SWITCHOVER || v->status == VRAM_DEVICE ||
                         v->status == VRAM_COMPLETED;
@@ -168,26 +188,19 @@ static void take_sample(struct ram *r, const struct vram *v, uint64_t received)
 static void *poll_thread(void *arg)
 {
     struct ram *const r = arg;
-    uint64_t allowed = 0;
     struct err e = { 0 };
 
     while (cancel_sleep_ms(r->stop, POLL_MS, &e)) {
         const uint64_t received = atomic_load(&r->relay.received);
         struct vram v;
 
-        atomic_store(&r->asked_at_ms, clock_ms());
-        const bool ok = vdom_ram(r->poll_dom, &v, &e);
-        atomic_store(&r->asked_at_ms, 0);
-        if (!ok) {
+        if (!vdom_ram(r->poll_dom, &v, &e)) {
             log_debug("memory", "query-migrate: %s", e.msg);
             continue;
         }
-        take_sample(r, &v, received);
+        take_sample(r, &v);
         if (v.status == VRAM_SETUP || v.status == VRAM_ACTIVE)
-            allowed = received;
-        if (allowed > atomic_load(&r->relay.acked) && !atomic_load(&r->released) &&
-            !pass_limit(r, allowed, &e) && e.kind != ERR_CANCELLED)
-            log_debug("memory", "ram-limit: %s", e.msg);
+            atomic_store(&r->allowed, received);
     }
     return NULL;
 }
@@ -255,6 +268,7 @@ bool memory_start(struct move *m, struct err *e)
            unix_listen(r->sock, &r->listener, e) &&
            start_thread(&r->ram, &r->ram_on, ram_thread, r, e) &&
            start_thread(&r->poll, &r->poll_on, poll_thread, r, e) &&
+           start_thread(&r->limit, &r->limit_on, limit_thread, r, e) &&
            start_thread(&r->migrate, &r->migrate_on, migrate_thread, r, e);
 }
 
@@ -263,14 +277,11 @@ bool memory_start(struct move *m, struct err *e)
 void memory_sample(struct move *m, struct memory_sample *out)
 {
     struct ram *const r = m->ram;
-    const int64_t asked = atomic_load(&r->asked_at_ms);
 
-    if (asked != 0 && clock_ms() - asked > SLOW_ANSWER_MS)
-        atomic_store(&r->relay.drain, true);
     LOCK_SCOPE(&r->lock);
     *out = r->sample;
     out->received = atomic_load(&r->relay.received);
-    out->under_way = out->received - atomic_load(&r->relay.acked);
+    out->under_way = out->received - out->passed;
     out->rate = r->rate;
 }
 
@@ -325,6 +336,8 @@ void memory_close(struct move *m)
         pthread_join(r->ram, NULL);
     if (r->poll_on)
         pthread_join(r->poll, NULL);
+    if (r->limit_on)
+        pthread_join(r->limit, NULL);
     if (r->migrate_on)
         pthread_join(r->migrate, NULL);
     m->moved_ram += atomic_load(&r->relay.received);

@@ -160,7 +160,8 @@ struct memory_sample {
     int64_t stopped_at_ns; /* when that was first seen; 0: not yet */
     int64_t since_sync_ms;
     uint64_t received;  /* bytes from QEMU so far, */
-    uint64_t under_way; /* of those, not yet taken by the destination's QEMU */
+    uint64_t passed;    /* of those, taken by the destination's QEMU */
+    uint64_t under_way; /* the difference */
     double rate;        /* bytes/s that the latter takes; 0: not known yet */
 };
 void memory_sample(struct move *m, struct memory_sample *out);

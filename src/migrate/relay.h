@@ -1,9 +1,8 @@
 /* src/migrate/relay.h - carries RAM from the source QEMU into the tunnel, and counts it.
  *
  * Full duplex.  Toward the tunnel it stops reading while more than ->window bytes are under
- * way, that is received here and not yet taken by the destination's QEMU: what fills the
- * buffers between both QEMUs when the guest stops is paid for in the pause, and QEMU
- * measures the rate that it really has.  While ->drain is set it always reads (up to a
+ * way, that is received here and not yet by the agent: what fills the buffers between when
+ * the guest stops is paid for in the pause, and QEMU measures the rate that it really has.  While ->drain is set it always reads (up to a
  * bound), because QEMU holds its big lock while it writes the end of the stream and must
  * never wait for us there (DESIGN.md 3.10, FACTS.md B4).
  */
@@ -19,7 +18,7 @@ enum { RELAY_WINDOW = 2 << 20, RELAY_WINDOW_MAX = 64 << 20 };
 
 struct relay {
     atomic_uint_fast64_t received; /* bytes read from QEMU: counted before they go on */
-    atomic_uint_fast64_t acked;    /* of those, taken by the destination's QEMU */
+    atomic_uint_fast64_t acked;    /* of those, received by the agent */
     atomic_uint_fast64_t window; /* at most so many between the two; 0: RELAY_WINDOW */
     atomic_bool drain;
 };

@@ -8,6 +8,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/units.h"
 #include "migrate/move-int.h"
 
 static bool agent_post(struct move *m, const char *what, int timeout_ms, struct err *e)
@@ -50,8 +51,20 @@ static bool wait_for_ram(struct move *m, struct err *e)
     }
 }
 
+static void log_ram(struct move *m, const char *when)
+{
+    struct memory_sample s;
+    char a[UNITS_LEN], b[UNITS_LEN], c[UNITS_LEN];
+
+    memory_sample(m, &s);
+    log_debug("switch", "%s: memory remaining=%s under-way=%s rate=%s", when,
+              units_size(a, s.ram.remaining), units_size(b, s.under_way),
+              units_rate(c, s.rate));
+}
+
 static bool release(struct move *m, struct err *e)
 {
+    log_ram(m, "release");
     if (!journal_step(m->journal, "released", NULL, e) ||
         !guard_say(m, "released", e) || !fault_point("switch.release", e))
         return false;
@@ -69,6 +82,7 @@ static bool switch_steps(struct move *m, struct err *e)
         !guard_say(m, "suspending", e) || !fault_point("switch", e) || !suspend(m, e) ||
         !fault_point("switch.suspended", e))
         return false;
+    log_ram(m, "suspended");
     const int64_t t0 = clock_ns();
     if (!copy_round(m, true, e) || !copy_close(m, e) ||
         !fault_point("switch.copied", e))

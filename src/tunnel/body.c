@@ -27,7 +27,7 @@ bool body_add(struct link *l, struct body *b, const uint8_t *p, size_t len)
 /* @l: the link whose sum body_add() counted it in; NULL: body_of_json() made it. */
 void body_free(struct link *l, struct body *b)
 {
-    if (l != NULL)
+    if (l != NULL && b->len > 0)
         l->bodies -= b->len;
     free(b->p);
     *b = (struct body){ 0 };

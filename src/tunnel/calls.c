@@ -1,5 +1,6 @@
 /* Control calls, the client's side: a request with a JSON body, a response with one. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"

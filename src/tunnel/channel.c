@@ -20,61 +20,17 @@
 #include <sys/socket.h>
 
 #include "base/clock.h"
-#include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/unix.h"
-#include "tunnel/link-int.h"
+#include "tunnel/chan.h"
 #include "tunnel/zstage.h"
 
-static const char prefix[] = "/channel/";
-
-struct block { /* bytes that wfd did not take yet */
+struct block {
     struct block *next;
     size_t off, len;
     uint8_t data[];
 };
 enum { BLOCK = 128 << 10 }; /* bytes of data in a block */
-
-struct chan {
-    struct stream s;    /* must stay first */
-    struct task start;  /* client */
-    struct job open;    /* server: calls the handler in the pool; */
-    struct task opened; /* then this brings the descriptor back */
-    struct link *l;
-    struct wait *wait; /* client: who waits for the answer, or NULL */
-    char path[PATH_MAX_LEN];
-    enum link_class class;
-    bool packed;
-    int zstd;
-
-    int fd;       /* the local end; -1: not there yet */
-    int pair;     /* the session's end of the zstage's pair, or -1 */
-    int rfd, wfd; /* two of the above; -1: not there yet */
-    struct zstage *zstage;
-    uint64_t seen_bytes; /* through it, at the last look */
-    struct err open_err; /* server: what the handler said */
-    struct body problem; /* a refusal, coming or going */
-    int status;          /* client: of the answer */
-
-    bool opening;  /* server: in the pool */
-    bool may_read; /* the answer was 200 */
-    bool readable; /* rfd had something when looked at last */
-    bool read_end; /* rfd is at its end */
-    bool read_failed;
-    bool write_end;    /* the peer's body is complete */
-    bool write_shut;   /* and wfd knows */
-    bool write_failed; /* nobody reads any more: throw away */
-    bool closed;       /* the stream is gone */
-    bool aborted;      /* by a reset of either side, or with the link */
-    bool reset;        /* we have asked for it */
-    bool zstage_seen;  /* its failure was dealt with */
-
-    uint32_t window; /* of the stream, promised beyond the initial one */
-    struct block *head, **tail;
-};
-
-static const struct stream_ops chan_ops, opening_ops;
 
 static struct chan *chan_of(struct stream *s)
 {
@@ -86,12 +42,7 @@ bool stream_is_bulk(const struct stream *s)
     return s->ops == &chan_ops && ((const struct chan *)s)->class == LINK_BULK;
 }
 
-bool chan_path(const char *path)
-{
-    return strncmp(path, prefix, strlen(prefix)) == 0;
-}
-
-static struct chan *chan_new(struct link *l, const char *path, struct err *e)
+struct chan *chan_new(struct link *l, const char *path, struct err *e)
 {
     struct chan *const c = calloc(1, sizeof *c);
 
@@ -101,7 +52,8 @@ static struct chan *chan_new(struct link *l, const char *path, struct err *e)
     }
     c->s.ops = &chan_ops;
     c->l = l;
-    c->fd = c->pair = c->rfd = c->wfd = -1;
+    c->made = c->ends = (struct ends)ENDS_NONE;
+    c->rfd = c->wfd = -1;
     c->tail = &c->head;
     snprintf(c->path, sizeof c->path, "%s", path);
     return c;
@@ -117,55 +69,64 @@ static void queue_clear(struct chan *c)
     c->tail = &c->head;
 }
 
-/* Not in the link's list, no stream, no job; the zstage has ended or was told to. */
-static void chan_free(struct chan *c)
+void chan_free(struct chan *c)
 {
-    if (c->zstage != NULL && !zstage_done(c->zstage))
-        zstage_stop(c->zstage);
-    zstage_free(c->zstage);
+    if (c->ends.fd >= 0 && c->aborted)
+        shutdown(c->ends.fd, SHUT_RDWR); /* also for those who hold a copy of it */
+    ends_free(&c->ends);
+    ends_free(&c->made);
     queue_clear(c);
     body_free(c->l->server ? NULL : c->l, &c->problem);
-    if (c->fd >= 0 && c->aborted)
-        shutdown(c->fd, SHUT_RDWR); /* also for those who hold a copy of it */
-    fd_close_auto(&c->fd);
-    fd_close_auto(&c->pair);
     wait_unref(c->wait);
     free(c);
 }
+
+/* --- ends --- */
 
 static void on_zstage_end(void *arg)
 {
     link_wake(arg);
 }
 
-/* @fd is taken over in any case.  Any thread; the channel is not in use yet. */
-static bool chan_attach(struct chan *c, int fd, struct err *e)
+bool ends_make(struct link *l, int fd, int zstd, struct ends *out, struct err *e)
 {
-    c->fd = c->rfd = c->wfd = fd;
-    if (!c->packed)
-        return true;
-
     const struct zstage_cfg cfg = { .fd = fd,
-                                    .pack = !c->l->server,
-                                    .level = c->zstd,
-                                    .plain = &c->l->plain,
-                                    .packed = &c->l->packed,
+                                    .pack = !l->server,
+                                    .level = zstd,
+                                    .plain = &l->plain,
+                                    .packed = &l->packed,
                                     .wake = on_zstage_end,
-                                    .arg = c->l };
-    if (!zstage_new(&cfg, &c->zstage, &c->pair, e))
-        return false;
-    if (cfg.pack)
-        c->rfd = c->pair;
-    else
-        c->wfd = c->pair;
-    return true;
+                                    .arg = l };
+
+    *out = (struct ends){ fd, -1, NULL };
+    return zstd == ZSTD_OFF || zstage_new(&cfg, &out->zstage, &out->pair, e);
+}
+
+void ends_free(struct ends *ends)
+{
+    if (ends->zstage != NULL && !zstage_done(ends->zstage))
+        zstage_stop(ends->zstage);
+    zstage_free(ends->zstage);
+    fd_close_auto(&ends->fd);
+    fd_close_auto(&ends->pair);
+    *ends = (struct ends)ENDS_NONE;
+}
+
+void chan_take_ends(struct chan *c, const struct ends *ends)
+{
+    c->ends = *ends;
+    c->rfd = c->wfd = ends->fd;
+    if (ends->zstage != NULL && !c->l->server)
+        c->rfd = ends->pair;
+    else if (ends->zstage != NULL)
+        c->wfd = ends->pair;
 }
 
 /* --- windows --- */
 
 /* A bulk channel may have more on its way than the initial window, as far as the sum of
  * all allows. */
-static void window_open(struct chan *c)
+void chan_window_open(struct chan *c)
 {
     struct link *const l = c->l;
     const uint64_t left = (WINDOW_BULK_ALL - l->windows_bulk) / 2;
@@ -179,7 +140,7 @@ static void window_open(struct chan *c)
         log_debug("tunnel", "channel %s keeps the small window", c->path);
 }
 
-static void window_give_back(struct chan *c, size_t n)
+void chan_window_give_back(struct chan *c, size_t n)
 {
     /* For a stream that has gone this does nothing; else only memory can be short, and
      * then nghttp2 fails at the next frame. */
@@ -206,7 +167,7 @@ static size_t chan_read(struct chan *c, uint8_t *p, size_t size)
         if (n < 0 && errno == EINTR)
             continue;
         c->readable = false;
-        if (n == 0 && !(c->zstage != NULL && zstage_failed(c->zstage, &e)))
+        if (n == 0 && !(c->ends.zstage != NULL && zstage_failed(c->ends.zstage, &e)))
             c->read_end = true;
         else if (n == 0 || errno != EAGAIN)
             c->read_failed = true;
@@ -243,7 +204,7 @@ static ssize_t chan_source(nghttp2_session *h2, int32_t id, uint8_t *buf, size_t
     return (ssize_t)n;
 }
 
-static nghttp2_data_provider chan_provider(struct chan *c)
+nghttp2_data_provider chan_provider(struct chan *c)
 {
     return (nghttp2_data_provider){ .source.ptr = c, .read_callback = chan_source };
 }
@@ -316,14 +277,14 @@ static void chan_keep(struct chan *c, const uint8_t *p, size_t len)
 
 /* The local user is gone.  What comes is thrown away from now on; once the other direction
  * has ended too, the peer is told by a reset. */
-static void chan_write_failed(struct chan *c)
+void chan_write_failed(struct chan *c)
 {
     size_t lost = 0;
 
     for (const struct block *b = c->head; b != NULL; b = b->next)
         lost += b->len;
     queue_clear(c);
-    window_give_back(c, lost);
+    chan_window_give_back(c, lost);
     c->write_failed = true;
 }
 
@@ -343,11 +304,11 @@ static size_t chan_write(struct chan *c, const uint8_t *p, size_t len)
         else if (errno != EINTR)
             chan_write_failed(c);
     }
-    window_give_back(c, done);
+    chan_window_give_back(c, done);
     return done;
 }
 
-static void chan_flush(struct chan *c)
+void chan_flush(struct chan *c)
 {
     while (c->head != NULL && c->wfd >= 0) {
         struct block *const b = c->head;
@@ -376,7 +337,7 @@ static void chan_data(struct link *l, struct stream *s, const uint8_t *p, size_t
     if (c->head == NULL && c->wfd >= 0)
         done = chan_write(c, p, len);
     if (c->write_failed)
-        window_give_back(c, len - done);
+        chan_window_give_back(c, len - done);
     else
         chan_keep(c, p + done, len - done);
 }
@@ -400,7 +361,7 @@ static void chan_end(struct link *l, struct stream *s)
 
 /* --- the end --- */
 
-static void chan_closed(struct link *l, struct stream *s, uint32_t code)
+void chan_closed(struct link *l, struct stream *s, uint32_t code)
 {
     struct chan *const c = (struct chan *)s;
     struct err e;
@@ -423,7 +384,7 @@ static void chan_closed(struct link *l, struct stream *s, uint32_t code)
     link_wake(l);
 }
 
-static void chan_reset(struct link *l, struct chan *c, uint32_t code)
+void chan_reset(struct link *l, struct chan *c, uint32_t code)
 {
     if (c->reset || c->s.id == 0)
         return;
@@ -450,7 +411,8 @@ static void chan_tend(struct link *l, struct chan *c)
 {
     struct err e;
 
-    if (c->zstage != NULL && !c->zstage_seen && zstage_failed(c->zstage, &e)) {
+    if (c->ends.zstage != NULL && !c->zstage_seen &&
+        zstage_failed(c->ends.zstage, &e)) {
         c->zstage_seen = true;
         chan_zstage_failed(l, c, &e);
     }
@@ -461,11 +423,11 @@ static void chan_tend(struct link *l, struct chan *c)
 
     if (!c->closed || c->opening || c->head != NULL)
         return;
-    if (c->zstage != NULL && !zstage_done(c->zstage)) {
+    if (c->ends.zstage != NULL && !zstage_done(c->ends.zstage)) {
         /* The client's reads what nobody will get; the server's may have the rest of a
          * complete body to write. */
         if (!l->server || !c->write_end)
-            zstage_stop(c->zstage);
+            zstage_stop(c->ends.zstage);
         return;
     }
     if (l->turn == c)
@@ -487,13 +449,14 @@ static void note_level(struct link *l)
     for (struct stream *s = l->streams; s != NULL; s = s->next) {
         struct chan *const c = chan_of(s);
 
-        if (c == NULL || c->zstage == NULL)
+        if (c == NULL || c->ends.zstage == NULL)
             continue;
-        const uint64_t bytes = zstage_bytes(c->zstage), more = bytes - c->seen_bytes;
+        const uint64_t bytes = zstage_bytes(c->ends.zstage),
+                       more = bytes - c->seen_bytes;
         c->seen_bytes = bytes;
         if (more > most) {
             most = more;
-            atomic_store(&l->level, zstage_level(c->zstage));
+            atomic_store(&l->level, zstage_level(c->ends.zstage));
         }
     }
 }
@@ -571,7 +534,7 @@ static void no_head(struct link *l, struct stream *s, const struct head *h)
     (void)link_violation(l, "a second response");
 }
 
-static const struct stream_ops chan_ops = {
+const struct stream_ops chan_ops = {
     .what = "channel",
     .head = no_head,
     .data = chan_data,
@@ -580,194 +543,3 @@ static const struct stream_ops chan_ops = {
     .poll = chan_poll,
     .ready = chan_ready,
 };
-
-/* --- the client's side of opening --- */
-
-static void opening_head(struct link *l, struct stream *s, const struct head *h)
-{
-    struct chan *const c = (struct chan *)s;
-
-    (void)l;
-    c->status = h->status;
-    if (h->status != 200)
-        return; /* the problem document follows */
-    s->ops = &chan_ops;
-    c->may_read = true;
-    window_open(c);
-    wait_finish(c->wait, NULL);
-}
-
-static void opening_data(struct link *l, struct stream *s, const uint8_t *p, size_t len)
-{
-    struct chan *const c = (struct chan *)s;
-
-    window_give_back(c, len);
-    if (!body_add(l, &c->problem, p, len))
-        (void)link_violation(l, "a refusal of more than %zu bytes", c->problem.len);
-}
-
-static void opening_end(struct link *l, struct stream *s)
-{
-    struct chan *const c = (struct chan *)s;
-    struct err e;
-
-    problem_read(c->status, c->problem.p, c->problem.len, &e);
-    err_wrap(&e, "channel %s", c->path + strlen(prefix));
-    wait_finish(c->wait, &e);
-    chan_reset(l, c, NGHTTP2_CANCEL); /* our body has no end yet */
-}
-
-static const struct stream_ops opening_ops = {
-    .what = "channel",
-    .head = opening_head,
-    .data = opening_data,
-    .end = opening_end,
-    .closed = chan_closed,
-};
-
-static void chan_start(struct link *l, struct task *t)
-{
-    struct chan *const c = (struct chan *)((char *)t - offsetof(struct chan, start));
-    struct head h = { .method = "POST",
-                      .zstd = c->packed,
-                      .bulk = c->class == LINK_BULK };
-    const nghttp2_data_provider src = chan_provider(c);
-    struct err e;
-
-    snprintf(h.path, sizeof h.path, "%s", c->path);
-    c->s.ops = &opening_ops;
-    if (!l->up)
-        link_error(l, &e);
-    if (!l->up || !session_request(l, &c->s, &h, &src, &e)) {
-        wait_finish(c->wait, &e);
-        chan_free(c);
-        return;
-    }
-    c->wait->s = &c->s;
-}
-
-bool link_channel(struct link *l, const char *path, int fd, enum link_class class,
-                  int zstd, struct err *e)
-{
-    char whole[PATH_MAX_LEN];
-    AUTO(fd_close) int owned = fd;
-
-    if (!fault_point("tunnel.channel", e))
-        return err_wrap(e, "channel %s", path);
-    if (!path_check(path, sizeof whole - sizeof prefix, e))
-        return false;
-    snprintf(whole, sizeof whole, "%s%s", prefix, path);
-
-    struct wait *const w = wait_new(e);
-    struct chan *const c = w != NULL ? chan_new(l, whole, e) : NULL;
-    if (c == NULL) {
-        wait_unref(w);
-        return false;
-    }
-    atomic_fetch_add(&w->refs, 1);
-    c->wait = w;
-    c->class = class;
-    c->packed = zstd != ZSTD_OFF;
-    c->zstd = zstd;
-    c->start.run = chan_start;
-
-    bool ok = chan_attach(c, fd_steal(&owned), e) && link_post(l, &c->start, e);
-    if (!ok)
-        chan_free(c);
-    else
-        ok = wait_for(l, w, CHANNEL_OPEN_MS, NULL, e);
-    wait_unref(w);
-    return ok;
-}
-
-bool link_channel_pair(struct link *l, const char *path, enum link_class class,
-                       int zstd, int *fd, struct err *e)
-{
-    int pair[2];
-
-    if (!unix_pair(pair, e))
-        return false;
-    AUTO(fd_close) int ours = pair[0];
-    if (!link_channel(l, path, pair[1], class, zstd, e))
-        return false;
-    *fd = fd_steal(&ours);
-    return true;
-}
-
-/* --- the server's side of opening --- */
-
-/* In the pool. */
-static void open_run(struct job *j, bool drop)
-{
-    struct chan *const c = (struct chan *)((char *)j - offsetof(struct chan, open));
-    struct link *const l = c->l;
-    struct err e = { .kind = ERR_NONE };
-    int fd = -1;
-
-    if (drop || l->ops.channel == NULL)
-        err_set(&e, ERR_REFUSED, 0, "no channels here");
-    else if (fault_point("tunnel.channel", &e) &&
-             l->ops.channel(l->ops.ctx, c->path + strlen(prefix), &fd, &e))
-        (void)chan_attach(c, fd, &e);
-    c->open_err = e;
-    link_post_always(l, &c->opened);
-}
-
-static bool chan_refuse(struct link *l, struct chan *c, struct err *e)
-{
-    AUTO(json_put) struct json_object *doc = problem_make(&c->open_err);
-
-    c->write_failed = true; /* what the client may send in spite of it is thrown away */
-    if (!body_of_json(&c->problem, doc))
-        return err_set(e, ERR_SYS, ENOMEM, "channel");
-    const nghttp2_data_provider src = body_source(&c->problem);
-    return session_response(l, &c->s, problem_status(c->open_err.kind), &src, e);
-}
-
-static void opened_run(struct link *l, struct task *t)
-{
-    struct chan *const c = (struct chan *)((char *)t - offsetof(struct chan, opened));
-    const nghttp2_data_provider src = chan_provider(c);
-    struct err e;
-    bool ok;
-
-    c->opening = false;
-    l->jobs--;
-    if (c->closed)
-        return; /* chan_tend() does the rest */
-    if (c->open_err.kind != ERR_NONE) {
-        ok = chan_refuse(l, c, &e);
-    } else {
-        ok = session_response(l, &c->s, 200, &src, &e);
-        c->may_read = true;
-        chan_flush(c);
-    }
-    if (!ok) {
-        log_warn("tunnel", "channel %s: %s", c->path, e.msg);
-        chan_reset(l, c, NGHTTP2_INTERNAL_ERROR);
-    }
-}
-
-int chan_accept(struct link *l, int32_t id, const struct head *h)
-{
-    struct err e;
-    struct chan *const c = chan_new(l, h->path, &e);
-
-    if (c == NULL || l->jobs >= JOBS_MAX) {
-        if (c != NULL)
-            chan_free(c);
-        return link_violation(l, "more than %d requests at one time", JOBS_MAX);
-    }
-    c->s.id = id;
-    c->class = h->bulk ? LINK_BULK : LINK_TALK;
-    c->packed = h->zstd;
-    c->opening = true;
-    c->open.run = open_run;
-    c->opened.run = opened_run;
-    l->jobs++;
-    nghttp2_session_set_stream_user_data(l->h2, id, &c->s);
-    stream_add(l, &c->s);
-    window_open(c);
-    pool_add(l->pool, &c->open);
-    return 0;
-}

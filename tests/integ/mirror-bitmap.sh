@@ -9,8 +9,8 @@ size=$((96 << 20))
 qmp() { # one command; what it returns, on stdout
     local line
 
-    echo "$1" >&"${qsd[1]}"
-    while IFS= read -r -t 20 line <&"${qsd[0]}"; do
+    echo "$1" >&"$to_qsd"
+    while IFS= read -r -t 20 line <&"$from_qsd"; do
         case $line in
         *'"error"'*) die "$1: $line" ;;
         *'"return"'*)
@@ -24,7 +24,7 @@ qmp() { # one command; what it returns, on stdout
 
 add_bitmap() {
     qmp '{"execute": "block-dirty-bitmap-add", "arguments":
-         {"node": "disk", "name": "'"$1"'", "granularity": 65536}}' | tail -c 0
+         {"node": "disk", "name": "'"$1"'", "granularity": 65536}}' >/dev/null
 }
 
 # swap OLD NEW: writes are recorded in NEW from one instant on.
@@ -33,7 +33,7 @@ swap() {
          {"type": "block-dirty-bitmap-add", "data":
           {"node": "disk", "name": "'"$2"'", "granularity": 65536}},
          {"type": "block-dirty-bitmap-disable", "data":
-          {"node": "disk", "name": "'"$1"'"}}]}}' | tail -c 0
+          {"node": "disk", "name": "'"$1"'"}}]}}' >/dev/null
 }
 
 # with_export NAME BITMAPS-JSON COMMAND...: run it while a read-only export is there.
@@ -42,9 +42,9 @@ with_export() {
 
     shift 2
     qmp '{"execute": "block-export-add", "arguments": {"type": "nbd", "id": "'"$name"'",
-         "node-name": "disk", "name": "'"$name"'", "bitmaps": '"$bitmaps"'}}' | tail -c 0
+         "node-name": "disk", "name": "'"$name"'", "bitmaps": '"$bitmaps"'}}' >/dev/null
     "$@"
-    qmp '{"execute": "block-export-del", "arguments": {"id": "'"$name"'"}}' | tail -c 0
+    qmp '{"execute": "block-export-del", "arguments": {"id": "'"$name"'"}}' >/dev/null
     wait_for 10 export_gone "$name"
 }
 
@@ -60,7 +60,7 @@ round() { # OLD NEW [OPTIONS]: copy what OLD has marked
     with_export "x$old" '["'"$old"'"]' \
         mirror --json --src-export="x$old" --bitmap="$old" "$@" src dst >result.json
     qmp '{"execute": "block-dirty-bitmap-remove", "arguments":
-         {"node": "disk", "name": "'"$old"'"}}' | tail -c 0
+         {"node": "disk", "name": "'"$old"'"}}' >/dev/null
 }
 
 guest() { # qemu-io commands
@@ -99,9 +99,10 @@ run() { # FORMAT OF THE SOURCE, OF THE DESTINATION
         --blockdev "driver=$1,node-name=disk,file=file,discard=unmap" \
         --nbd-server "addr.type=unix,addr.path=$PWD/src,max-connections=0" 2>src.log; }
     server_pid[src]=$qsd_PID
-    qmp '{"execute": "qmp_capabilities"}' | tail -c 0
+    exec {to_qsd}>&"${qsd[1]}" {from_qsd}<&"${qsd[0]}" # those of bash are not inherited
+    qmp '{"execute": "qmp_capabilities"}' >/dev/null
     qmp '{"execute": "block-export-add", "arguments": {"type": "nbd", "id": "guest",
-         "node-name": "disk", "name": "guest", "writable": true}}' | tail -c 0
+         "node-name": "disk", "name": "guest", "writable": true}}' >/dev/null
     serve_qemu dst --format="$2" --discard=unmap b.img
 
     # Everything, while the guest is busy; then what it has done meanwhile, four times.
@@ -111,6 +112,7 @@ run() { # FORMAT OF THE SOURCE, OF THE DESTINATION
     with_export xall '[]' mirror -q --dst-zero --src-export=xall src dst
     for n in 1 2 3 4; do
         round $old b$n
+        [ "$(jq .data result.json)" -gt 0 ] || die "the guest was not busy"
         old=b$n
     done
     touch enough
@@ -128,9 +130,10 @@ run() { # FORMAT OF THE SOURCE, OF THE DESTINATION
     round c1 c2 -C 1
     [ "$(jq '.data + .zeroed' result.json)" -le $((3 * 65536)) ] ||
         die "too much: $(cat result.json)"
-    qmp '{"execute": "quit"}' | tail -c 0
+    qmp '{"execute": "quit"}' >/dev/null
     wait "${server_pid[src]}" || true
     unset 'server_pid[src]'
+    exec {to_qsd}>&- {from_qsd}<&-
     stop dst
     same "$1" a.img "$2" b.img
 }

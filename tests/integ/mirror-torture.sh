@@ -10,24 +10,26 @@ pick() { # one of the arguments
 }
 
 serve_any() { # NAME FILE: some server
-    local name=$1 file=$2 filters=() min
+    local name=$1 file=$2 before=() after=() min
 
     if [ $((RANDOM % 3)) -eq 0 ]; then
         serve_qemu "$name" --format=raw --discard=unmap "$file"
         return
     fi
-    [ $((RANDOM % 4)) -ne 0 ] || filters+=(--filter=noextents)
-    [ $((RANDOM % 4)) -ne 0 ] || filters+=(--filter=multi-conn multi-conn-mode=disable)
-    [ $((RANDOM % 4)) -ne 0 ] || filters+=(--filter=nozero "zeromode=$(pick none emulate)")
-    [ $((RANDOM % 5)) -ne 0 ] || filters+=(--filter=error error-zero=EINVAL error-zero-rate=30%)
-    [ $((RANDOM % 5)) -ne 0 ] || filters+=(--no-sr)
-    if [ $((RANDOM % 3)) -eq 0 ]; then
-        min=$(pick 512 4096 65536)
-        filters+=(--filter=blocksize-policy "blocksize-minimum=$min"
-            blocksize-preferred=65536 "blocksize-maximum=$(pick 65536 1048576)"
-            blocksize-error-policy=error)
-    fi
-    serve_nbdkit "$name" "${filters[@]}" file "$file" "fadvise=$(pick normal sequential)"
+    with() { # FILTER PARAMETERS...: sometimes
+        [ $((RANDOM % 4)) -eq 0 ] || return 0
+        before+=("--filter=$1")
+        after+=("${@:2}")
+    }
+    with noextents
+    with multi-conn multi-conn-mode=disable
+    with nozero "zeromode=$(pick none emulate)"
+    with error error-zero=EINVAL error-zero-rate=30%
+    min=$(pick 512 4096 65536)
+    with blocksize-policy "blocksize-minimum=$min" blocksize-preferred=65536 \
+        "blocksize-maximum=$(pick 65536 1048576)" blocksize-error-policy=error
+    [ $((RANDOM % 5)) -ne 0 ] || before+=(--no-sr)
+    serve_nbdkit "$name" "${before[@]}" file "$file" "${after[@]}"
 }
 
 for seed in {1..64}; do

@@ -128,7 +128,7 @@ static void ram_flows(struct arrival *a, int *src, int *qemu)
 {
     AUTO(fd_close) int listener = -1;
     char sock[PATHS_SOCK_MAX];
-    uint64_t passed;
+    struct hold_stats now;
     struct err e;
 
     paths_ram_sock(sock, a->id, a->name);
@@ -136,7 +136,7 @@ static void ram_flows(struct arrival *a, int *src, int *qemu)
     assert_ok(arrival_ram(a, 0, src, &e), e);
     assert_ok(fd_write_all(*src, "ramramramend", 12, &e), e);
     assert_ok(unix_accept(listener, WAIT_MS, NULL, qemu, &e), e);
-    assert_ok(arrival_ram_limit(a, 0, 9, &passed, &e), e);
+    assert_ok(arrival_ram_limit(a, 0, 9, &now, &e), e);
     guest_is(VDOM_PAUSED, VDOM_WHY_MIGRATION, true);
     unlink(sock);
 }
@@ -331,11 +331,11 @@ static void arrival__limit_of_an_earlier_ram_stream_is_refused(void **state)
 {
     struct arrival *const a = prepared(ID1);
     int src, qemu, again;
-    uint64_t passed;
+    struct hold_stats now;
     struct err e;
 
     (void)state;
-    assert_err(arrival_ram_limit(a, 0, 9, &passed, &e), e, ERR_REFUSED);
+    assert_err(arrival_ram_limit(a, 0, 9, &now, &e), e, ERR_REFUSED);
     ram_flows(a, &src, &qemu);
     assert_err(arrival_ram(a, 1, &again, &e), e, ERR_REFUSED); /* not over */
     close(qemu);
@@ -343,8 +343,8 @@ static void arrival__limit_of_an_earlier_ram_stream_is_refused(void **state)
     const int64_t end = clock_ms() + WAIT_MS;
     while (!arrival_ram(a, 1, &again, &e))
         assert_true(clock_left_ms(end) > 0);
-    assert_err(arrival_ram_limit(a, 0, 1000, &passed, &e), e, ERR_REFUSED);
-    assert_ok(arrival_ram_limit(a, 1, 10, &passed, &e), e);
+    assert_err(arrival_ram_limit(a, 0, 1000, &now, &e), e, ERR_REFUSED);
+    assert_ok(arrival_ram_limit(a, 1, 10, &now, &e), e);
     close(again);
     abort_away(a);
 }

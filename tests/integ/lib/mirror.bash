@@ -81,7 +81,7 @@ serve_qemu() {
     local name=$1
 
     shift
-    server "$name" qemu-nbd --persistent --shared=8 --socket="$PWD/$name" "$@"
+    server "$name" qemu-nbd --persistent --shared=16 --socket="$PWD/$name" "$@"
 }
 
 serve_nbdkit() {
@@ -149,6 +149,7 @@ scatter() {
     local file=$1 size=$2 seed=$3 at=0 len blocks
 
     RANDOM=$seed
+    [ -e pool ] || noise 0 $((8 << 20)) >pool
     rm -f "$file"
     truncate -s "$size" "$file"
     while [ "$at" -lt "$size" ]; do
@@ -156,8 +157,8 @@ scatter() {
         blocks=$((RANDOM % 4 == 0 ? RANDOM % 4000 + 1 : RANDOM % 100 + 1))
         len=$((blocks * 512 < size - at ? blocks * 512 : size - at))
         case $((RANDOM % 4)) in
-        0 | 1) noise "$((seed * 131 + at))" "$len" | put "$file" "$at" ;;
-        2) head -c "$len" /dev/zero | put "$file" "$at" ;;
+        0 | 1) part pool "$((RANDOM * 512 % (6 << 20)))" "$len" "$file" "$at" ;;
+        2) part /dev/zero 0 "$len" "$file" "$at" ;;
         esac
         at=$((at + len))
     done
@@ -167,6 +168,12 @@ scatter() {
 noise() {
     openssl enc -aes-128-ctr -nosalt -K "$(printf %032x "$1")" -iv 0 -in /dev/zero \
         2>/dev/null | head -c "$2" || true
+}
+
+# part FROM OFFSET LENGTH TO OFFSET: copy between files; one process, for there are many.
+part() {
+    dd if="$1" of="$4" bs=1M skip="$2" count="$3" seek="$5" conv=notrunc status=none \
+        iflag=skip_bytes,count_bytes oflag=seek_bytes
 }
 
 # put FILE OFFSET: write stdin there.

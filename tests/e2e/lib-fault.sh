@@ -1,0 +1,229 @@
+# shellcheck shell=bash
+# lib-fault.sh - what the fault tests share:  . "$(dirname "$0")/lib-fault.sh"
+#
+#   fault_begin [VM OPTION...]   a lab, its agents able to fail, a running VM "vm" on a
+#   cell WHAT POINT FAULT STATUS OWNER
+#                                one attempt to move it with a fault at an instant: the
+#                                invariants; then the same command again must succeed
+#
+# POINT is SNMIGRATE_FAULT's POINT:ACTION ("agent.X:ACTION": in the agent; "-": none).
+# FAULT is a function of this file that is run when POINT has been reached ("-": ACTION is
+# the fault); so ACTION is then "delay-1" (only says so) or a delay that holds the move
+# there meanwhile.  STATUS is the exit status, "killed" when snmigrate itself is.
+# OWNER: source, destination, or off.
+
+# shellcheck source=tests/lab/e2e.sh
+. "$(dirname "$0")/../lab/e2e.sh"
+
+BUDGET=1000 # of the pause, in ms: there must be time to do something in it
+MOVE=(snmigrate --json -vv --max-downtime ${BUDGET}ms --disks-to /var/lib/images vm root@hostb)
+HOME_MOVE=(snmigrate --json --remove-source-disks --disks-to /var/lib/images vm root@hosta)
+FAILED_CELLS=()
+REAL_BIN=${LAB_BIN:-${SNM_BUILD:-$(cd "$E2E_SRC/../.." && pwd)/build/release}}
+
+# on HOST CMD...: as "lab run", in a tenth of its time
+on() {
+    local pid
+    read -r pid _ < "$LAB_DIR/$1/pid"
+    shift
+    PATH=$LAB_BIN:$PATH "$LAB_DIR/host-ns" enter "$pid" "$@"
+}
+
+# ssh hands no environment to the agent.
+agent_wrapper() {
+    cat << END
+#!/bin/sh
+[ "\$1" != agent ] || [ ! -e /run/agent-fault ] || {
+    SNMIGRATE_FAULT=\$(cat /run/agent-fault)
+    export SNMIGRATE_FAULT
+}
+exec $REAL_BIN/snmigrate "\$@"
+END
+}
+
+fault_begin() {
+    export LAB_NAME=${LAB_NAME:-$E2E_NAME-$$}
+    LAB_BIN=$(lab dir)/bin
+    export LAB_BIN
+    lab_begin
+    mkdir "$LAB_BIN"
+    agent_wrapper > "$LAB_BIN/snmigrate"
+    chmod 755 "$LAB_BIN/snmigrate"
+    VM=(--mem 160 --ram 1M --write 500K "$@")
+    vm_create
+}
+
+vm_create() {
+    lab vm create vm "${VM[@]}"
+    lab vm wait vm
+}
+
+# ---- faults --------------------------------------------------------------------------
+
+# The guard's command line is another.
+main_pid() { on a pgrep -x -f '[^ ]*/snmigrate --json .*'; }
+signal_main() { on a kill "-$1" "$(main_pid)"; }
+int_main() { signal_main INT; }
+kill_main() { signal_main KILL; }
+stop_main() { signal_main STOP; }
+kill_agent() { on b pkill -KILL -f '^[^ ]*snmigrate agent'; }
+kill_writer() { on b pkill -KILL -o -x qemu-nbd; }
+kill_qemu() { on "$1" pkill -KILL -f '^[^ ]*qemu-system-x86_64 -name guest=vm,'; }
+kill_src_qemu() { kill_qemu a; }
+kill_dst_qemu() { kill_qemu b; }
+power_off() { on a virsh -q shutdown vm --mode acpi; }
+link_cut() { lab link cut; }
+restart_src_libvirtd() { lab restart-libvirtd a; }
+restart_dst_libvirtd() { lab restart-libvirtd b; }
+
+# reached FILE POINT: it says so itself
+reached() { grep -qs " fault: point=${2%%:*} happens now" "$1"; }
+
+# inject FILE POINT FAULT: in the background of an attempt whose stderr FILE is
+inject() {
+    local end=$((SECONDS + 60))
+    until reached "$1" "$2"; do
+        [ $SECONDS -lt $end ] || { echo "point $2 was not reached"; return 1; }
+        sleep 0.01
+    done
+    $3 || { echo "fault '$3' failed"; return 1; }
+}
+
+# slowly FAULT: what is copied takes seconds, and FAULT happens in the middle
+slowly() {
+    sleep 0.4
+    "$@"
+    lab link rate none
+}
+
+# ---- attempts ------------------------------------------------------------------------
+
+faulty_attempt() {
+    local point=$1 fault=$2 job='' env=() at_ms
+    case $point in
+        agent.*) on b sh -c "echo '$point' > /run/agent-fault" ;;
+        -) ;;
+        *) env=(env "SNMIGRATE_FAULT=$point") ;;
+    esac
+    case $fault in slowly*) lab link rate 60mbit ;; esac
+    [ "$fault" = - ] || { inject "$WORK/$((ATTEMPTS + 1))/stderr" "$point" "$fault" & job=$!; }
+    at_ms=$(date +%s%3N)
+    attempt vm "${env[@]}" "${MOVE[@]}"
+    echo "   took $(($(date +%s%3N) - at_ms)) ms;" \
+        "$(grep -m 1 'snmigrate: error' "$ATTEMPT/stderr" || true)"
+    [ -z "$job" ] || wait "$job" || failed "the fault could not be made"
+    on b rm -f /run/agent-fault
+}
+
+expect_end() {
+    if [ "$1" = killed ]; then
+        expect_status 137
+        # it said nothing of the end
+        mv "$ATTEMPT/status" "$ATTEMPT/status.killed"
+        mv "$ATTEMPT/json" "$ATTEMPT/json.killed"
+    else
+        expect_status "$1"
+    fi
+}
+
+where_is() {
+    case $(lab where vm) in
+        a) echo source ;;
+        b) echo destination ;;
+        none) echo off ;;
+        *) echo both ;;
+    esac
+}
+
+verdict() {
+    if judge --budget $BUDGET "$@" > "$ATTEMPT/verdict"; then
+        grep I11 "$ATTEMPT/verdict"
+    else
+        cat "$ATTEMPT/verdict"
+        failed "an invariant does not hold"
+    fi
+}
+
+# go_home: back to a, where the next attempt begins
+go_home() {
+    on a rm -f /var/lib/images/vm-vda.raw /var/lib/images/vm-vdb.qcow2
+    on b "${HOME_MOVE[@]}" > "$WORK/home.json" 2> "$WORK/home.stderr" ||
+        { cat "$WORK/home.stderr"; failed "not moved back"; }
+    on a sh -c 'rm -f /var/lib/snmigrate/*.xml'
+    on b sh -c 'rm -f /var/lib/snmigrate/*.xml'
+}
+
+again() {
+    attempt vm "${MOVE[@]}"
+    expect_status 0
+    verdict
+}
+
+cell_steps() {
+    local point=$1 fault=$2 status=$3 owner=$4
+    shift 4
+    faulty_attempt "$point" "$fault"
+    expect_end "$status"
+    verdict "$@"
+    [ "$(where_is)" = "$owner" ] || failed "the guest is: $(where_is), expected: $owner"
+    lab link restore
+    [ "$owner" = destination ] || again
+    go_home
+}
+
+cell_evidence() {
+    local dir host
+    for dir in "$WORK"/*/; do [ ! -e "$dir/cell" ] || continue; done
+    dir=$(find "$WORK" -maxdepth 1 -name '[0-9]*' | sort -V | tail -n 1)
+    echo "-- $dir: stderr"
+    grep -v 'debug link' "$dir/stderr" | tail -n 60
+    echo "-- events"
+    lab events show | awk -v since="$(sed -n 's/^at_ns=//p' "$dir/before/meta")" '$1 > since' |
+        tail -n 30
+    for host in a b; do
+        echo "-- QEMU on $host"
+        grep '^[0-9]' "$LAB_DIR/$host/log-libvirt/qemu/vm.log" | tail -n 5 || true
+    done
+}
+
+# reset: what a failed cell left is gone
+reset() {
+    local host
+    lab link restore
+    lab link rate none
+    for host in a b; do
+        on $host sh -c 'pkill -KILL -x snmigrate; rm -f /run/agent-fault
+            virsh -q destroy vm; virsh -q undefine vm
+            sleep 0.5
+            rm -rf /var/lib/images/vm-* /var/lib/images/.snm* /var/lib/snmigrate/* /run/snmigrate/*
+            ' > /dev/null 2>&1 || true
+    done
+    vm_create
+}
+
+# cell: all are tried; fault_end says how it went
+cell() {
+    local what=$1 status
+    shift
+    echo "== $what: $1 $2"
+    local begun=$SECONDS
+    set +e
+    (
+        set -e
+        cell_steps "$@"
+    )
+    status=$?
+    set -e
+    ATTEMPTS=$(find "$WORK" -maxdepth 1 -name '[0-9]*' | wc -l)
+    echo "   $((SECONDS - begun)) s"
+    [ $status -ne 0 ] || return 0
+    FAILED_CELLS+=("$what")
+    cell_evidence
+    reset
+}
+
+fault_end() {
+    [ ${#FAILED_CELLS[@]} -eq 0 ] && return
+    printf 'FAILED: %s\n' "${FAILED_CELLS[@]}"
+    exit 1
+}

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# A disk of 20 GiB that holds 200 MiB costs what 200 MiB cost.
+# timeout: 180
+# shellcheck source=tests/e2e/lib-ok.sh
+. "$(dirname "$0")/lib-ok.sh"
+
+allocated() { echo $(($(stat -c %b "$1") * 512)); }
+
+lab_begin
+lab vm create thin --disk raw:20G:200M --mem 128 --ram 8M
+lab vm wait thin
+held=$(allocated "$LAB_DIR/a/images/thin-vda.raw")
+holds "it is sparse" "$held" -lt $((210 * MIB))
+
+# The source's file is removed, since to read its 20 GiB takes the snapshots a minute.
+move thin --disks-to /var/lib/images --remove-source-disks
+moved
+holds "its size is the same" "$(stat -c %s "$LAB_DIR/b/images/thin-vda.raw")" = $((20 << 30))
+now=$(allocated "$LAB_DIR/b/images/thin-vda.raw")
+holds "$now bytes are allocated, $held before" "$now" -le $((held + held / 100))
+holds "only what it holds was copied" "$(result .disk_bytes)" -lt $((210 * MIB))
+holds "and sent" "$(result .sent)" -lt $((210 * MIB + $(result .ram_bytes) * 11 / 10))
+holds "not in the time of 20 GiB" "$(result .elapsed_ms)" -lt 40000
