@@ -250,8 +250,8 @@ static bool nbd_handshake(struct disk_nbd *d, const struct disk_nbd_cfg *cfg,
             return false;
         if (n == 0)
             return err_set(e, ERR_TIMEOUT, 0,
-                           "%s: the server did not finish the NBD handshake in %d s",
-                           cfg->side, cfg->timeout_ms / MS_PER_S);
+                           "%s: NBD handshake: not done within %d ms", cfg->side,
+                           cfg->timeout_ms);
         if (n > 0 && p[0].revents != 0 && !disk_nbd_ready(&d->disk, p[0].revents, e))
             return false;
     }
@@ -323,7 +323,7 @@ bool disk_nbd_open(const struct disk_nbd_cfg *cfg, int fd, struct disk **out,
         return false;
     /* From here libnbd has the socket, and closes it also on failure. */
     if (nbd_aio_connect_socket(d->nbd, fd_steal(&sock)) == -1)
-        return nbd_err(e, cfg->side, "cannot connect");
+        return nbd_err(e, cfg->side, "NBD handshake");
     if (!nbd_handshake(d, cfg, e) || !nbd_learn(d, cfg, dirty_context, e))
         return false;
     *out = ptr_steal(&disk);

@@ -73,6 +73,17 @@ static bool ram_over(struct hold *h)
     return s.state == HOLD_OVER;
 }
 
+/* The incoming domain is there; look at it while the guest still runs at the source, so that
+ * COMMIT finds the connection and the domain at hand. */
+static void know_guest(struct arrival *a)
+{
+    struct guest_look now;
+    struct err why;
+
+    if (!arrival_see(a, &now, &why))
+        log_warn("agent", "looking at the incoming domain: %s", why.msg);
+}
+
 bool arrival_ram(struct arrival *a, uint64_t stream, int *fd, struct err *e)
 {
     char sock[PATHS_SOCK_MAX];
@@ -84,8 +95,7 @@ bool arrival_ram(struct arrival *a, uint64_t stream, int *fd, struct err *e)
         return arrival_refuse(a, "given RAM", e);
     if (a->hold != NULL && (!ram_over(a->hold) || stream <= a->stream))
         return err_set(e, ERR_REFUSED, 0,
-                       "RAM stream %llu of move %.8s is not over, or "
-                       "has that number",
+                       "RAM stream %llu of move %.8s is not over, or has that number",
                        (unsigned long long)a->stream, a->id);
     paths_ram_sock(sock, a->id, a->name);
     const struct hold_cfg cfg = { .sock = sock, .dir = a->state_dir };
@@ -98,6 +108,7 @@ bool arrival_ram(struct arrival *a, uint64_t stream, int *fd, struct err *e)
     a->stream = stream;
     pthread_mutex_unlock(&a->ram_lock);
     hold_free(old);
+    know_guest(a);
     return true;
 }
 
@@ -115,16 +126,6 @@ bool arrival_ram_limit(struct arrival *a, uint64_t stream, uint64_t bytes,
     return true;
 }
 
-/* Ask libvirt now, when nobody waits for the answer, so that COMMIT finds all open. */
-static void know_guest(struct arrival *a)
-{
-    struct guest_look now;
-    struct err why;
-
-    if (!arrival_see(a, &now, &why))
-        log_warn("agent", "looking at the incoming domain: %s", why.msg);
-}
-
 bool arrival_release(struct arrival *a, struct err *e)
 {
     LOCK_SCOPE(&a->lock);
@@ -139,8 +140,5 @@ bool arrival_release(struct arrival *a, struct err *e)
                        a->id);
     if (at == ARRIVAL_CLOSED && !arrival_enter(a, ARRIVAL_RELEASED, NULL, e))
         return false;
-    if (!fault_point("agent.released", e) || !hold_release(a->hold, e))
-        return false;
-    know_guest(a);
-    return true;
+    return fault_point("agent.released", e) && hold_release(a->hold, e);
 }

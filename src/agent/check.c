@@ -5,6 +5,7 @@
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
@@ -21,7 +22,7 @@ struct stale {
     struct arrival *list; /* read only, linked by ->next */
 };
 
-static void stale_fini_auto(struct stale *s)
+static void stale_fini(struct stale *s)
 {
     for (struct arrival *a = s->list, *next; a != NULL; a = next) {
         next = a->next;
@@ -131,10 +132,69 @@ static void space_check(const struct spaces *s, struct findings *f)
     }
 }
 
+/* ---- access ----------------------------------------------------------------------------- */
+
+struct qemu_user {
+    uid_t uid;
+    gid_t gid;
+};
+
+/* libvirt gives QEMU the image, not the way to it.  Only this thread's file system ids
+ * change (setfsuid(2)), and without root's rights every directory on the way counts. */
+static bool may_enter(const struct image *im, const struct qemu_user *u)
+{
+    char dir[PATHS_MAX];
+
+    snprintf(dir, sizeof dir, "%.*s.", (int)(image_name(im) - im->path), im->path);
+    setfsgid(u->gid);
+    setfsuid(u->uid);
+    AUTO(fd_close) int fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    const int os = errno;
+    setfsuid(geteuid());
+    setfsgid(getegid());
+    return fd >= 0 || os != EACCES;
+}
+
+/* A warning: groups that QEMU gets besides are not known here. */
+static void access_check(const struct image *im, const struct qemu_user *u,
+                         struct findings *f)
+{
+    if (!im->device && u->uid != 0 && !may_enter(im, u))
+        findings_add(f, FINDING_WARNING, "no-access",
+                     "Choose another directory, or chmod o+x those above it.",
+                     "disk %s: QEMU (uid %u) may not enter the directory of %s",
+                     im->target, (unsigned)u->uid, im->path);
+}
+
+/* Who that is; root, and so nothing to say, where libvirt does not answer: it is asked for
+ * more than this by the source. */
+static void find_user(const char *uuid, const struct guest_ops *ops,
+                      struct qemu_user *out)
+{
+    struct guest *g;
+    struct err why;
+
+    *out = (struct qemu_user){ 0, 0 };
+    if (!ops->open(uuid, &g, &why)) {
+        log_debug("check", "%s", why.msg);
+        return;
+    }
+    if (!ops->qemu_ids(g, &out->uid, &out->gid, &why))
+        log_debug("check", "%s", why.msg);
+    ops->close(g);
+}
+
 /* ---- disks -------------------------------------------------------------------------------- */
 
-static bool disk_check(struct json_object *o, const struct stale *stale,
-                       struct spaces *s, struct findings *f, struct err *e)
+/* All that disks are checked against. */
+struct disk_rig {
+    struct stale stale;
+    struct spaces spaces;
+    struct qemu_user user;
+};
+
+static bool disk_check(struct json_object *o, struct disk_rig *rig, struct findings *f,
+                       struct err *e)
 {
     struct image im;
     struct err why;
@@ -150,32 +210,39 @@ static bool disk_check(struct json_object *o, const struct stale *stale,
         findings_add(f, FINDING_BLOCKER, "disk", why.next, "%s", why.msg);
         return true;
     }
-    const struct image *const own = stale_image(stale, im.path);
+    const struct image *const own = stale_image(&rig->stale, im.path);
     image_check(&im, own != NULL ? &own->id : NULL, f);
-    space_add(s, &im, allocated, own);
+    access_check(&im, &rig->user, f);
+    space_add(&rig->spaces, &im, allocated, own);
     return true;
+}
+
+static void disk_rig_fini_auto(struct disk_rig *rig)
+{
+    stale_fini(&rig->stale);
+    free(rig->spaces.list);
 }
 
 static bool disks_check(struct json_object *body, const struct guest_ops *ops,
                         struct findings *f, struct err *e)
 {
-    AUTO(stale_fini) struct stale stale = { .ops = ops };
-    AUTO(mem_free) struct fs *list = calloc(ARRIVAL_DISKS, sizeof *list);
-    struct spaces s = { list, 0 };
+    AUTO(disk_rig_fini) struct disk_rig rig = { .stale.ops = ops };
     struct json_object *disks;
 
-    if (list == NULL)
+    rig.spaces.list = calloc(ARRIVAL_DISKS, sizeof *rig.spaces.list);
+    if (rig.spaces.list == NULL)
         return err_set(e, ERR_SYS, ENOMEM, "check");
-    if (!json_get_str(body, "uuid", &stale.uuid, e) ||
+    if (!json_get_str(body, "uuid", &rig.stale.uuid, e) ||
         !json_get_array(body, "disks", &disks, e) ||
-        !arrival_scan(stale_add, &stale, e))
+        !arrival_scan(stale_add, &rig.stale, e))
         return false;
     if (json_object_array_length(disks) > ARRIVAL_DISKS)
         return err_set(e, ERR_PROTO, 0, "more than %d disks", ARRIVAL_DISKS);
+    find_user(rig.stale.uuid, ops, &rig.user);
     for (size_t i = 0; i < json_object_array_length(disks); i++)
-        if (!disk_check(json_object_array_get_idx(disks, i), &stale, &s, f, e))
+        if (!disk_check(json_object_array_get_idx(disks, i), &rig, f, e))
             return false;
-    space_check(&s, f);
+    space_check(&rig.spaces, f);
     return true;
 }
 

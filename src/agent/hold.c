@@ -245,9 +245,8 @@ static void back_pass(struct hold *h)
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (n <
-        0) { /* nobody there: as good as delivered, and the stream's end will come */
-        h->back_len = 0;
+    if (n < 0) {
+        h->back_len = 0; /* nobody is there: the end of the stream will come, too */
         return;
     }
     h->back_at += (size_t)n;
@@ -266,8 +265,9 @@ static bool heed_ends(struct hold *h, struct err *e)
         return false;
     if (!back_done || h->back_shut)
         return true;
-    if (!h->deaf && !went_deaf(h, 0, e))
+    if (!free_or_over(h, e, 0, "the incoming QEMU closed the RAM stream"))
         return false;
+    /* It may still read: whether it does, the next send says. */
     shutdown(h->chan, SHUT_WR);
     h->back_shut = true;
     return true;
@@ -281,11 +281,13 @@ static bool is_done(struct hold *h)
         return false;
     if (h->qemu < 0)
         return h->connect_until_ms == 0; /* no byte ever came: nothing to deliver */
-    if (!h->out_end && backlog_len(h->backlog) == 0) {
+    if (backlog_len(h->backlog) > 0)
+        return false;
+    if (!h->out_end) {
         shutdown(h->qemu, SHUT_WR);
         h->out_end = true;
     }
-    return h->back_end && h->back_len == 0;
+    return h->back_shut;
 }
 
 /* Drop what is held, close both, say so. */
@@ -454,7 +456,8 @@ bool hold_release(struct hold *h, struct err *e)
 {
     LOCK_SCOPE(&h->lock);
 
-    if (h->state == HOLD_FREE)
+    /* Only what was released ends well. */
+    if (h->state == HOLD_FREE || (h->state == HOLD_OVER && h->why.kind == ERR_NONE))
         return true;
     if (h->state == HOLD_OVER)
         return err_set(e, ERR_REFUSED, 0, "there is no RAM stream to release: %s",

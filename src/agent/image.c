@@ -247,32 +247,49 @@ static bool device_empty(int fd, const struct image *im, struct err *e)
     return true;
 }
 
-/* Exclusively, which a mounted device and one of LVM or RAID refuses; *out is then opened
- * anew, for we are not the only user of it later. */
+/* Exclusively: a device that is mounted, part of LVM or RAID, or another disk of this move
+ * under another name refuses; QEMU and qemu-nbd do not ask for that, so they can. */
 static bool device_open(const struct image *im, int *out, struct err *e)
 {
     AUTO(fd_close)
-    int alone = open(im->path, O_RDONLY | O_EXCL | O_CLOEXEC | O_NONBLOCK);
+    int fd = open(im->path, O_RDWR | O_EXCL | O_NONBLOCK | O_CLOEXEC);
     uint64_t size;
     struct stat st;
 
-    if (alone < 0 || fstat(alone, &st) < 0)
+    if (fd < 0 || fstat(fd, &st) < 0)
         return err_set(e, ERR_SYS, errno, "block device %s", im->path);
     if (!S_ISBLK(st.st_mode))
         return err_set(e, ERR_REFUSED, 0, "%s is not a block device", im->path);
     if (strcmp(im->format, "raw") != 0)
         return err_set(e, ERR_REFUSED, 0, "%s: a block device takes format raw only",
                        im->path);
-    if (ioctl(alone, BLKGETSIZE64, &size) < 0)
+    if (ioctl(fd, BLKGETSIZE64, &size) < 0)
         return err_set(e, ERR_SYS, errno, "size of %s", im->path);
     if (size != im->size)
         return err_set(e, ERR_REFUSED, 0, "%s has %llu bytes, the disk has %llu",
                        im->path, (unsigned long long)size,
                        (unsigned long long)im->size);
-    if (!device_empty(alone, im, e))
+    if (!device_empty(fd, im, e))
         return false;
-    *out = open(im->path, O_RDWR | O_CLOEXEC);
-    return *out >= 0 ? true : err_set(e, ERR_SYS, errno, "block device %s", im->path);
+    *out = fd_steal(&fd);
+    return true;
+}
+
+/* Let the device look empty again at its ends, where we found it so, or the next try would
+ * be refused.  Only through the descriptor that was looked at: later its name may mean
+ * another. */
+static bool device_blank(const struct image *im, struct err *e)
+{
+    const size_t len = im->size < PROBE ? (size_t)im->size : PROBE;
+    AUTO(mem_free) unsigned char *zero = calloc(1, len);
+
+    if (zero == NULL)
+        return err_set(e, ERR_SYS, ENOMEM, "%s", im->path);
+    if (pwrite(im->fd, zero, len, 0) != (ssize_t)len ||
+        pwrite(im->fd, zero, len, (off_t)(im->size - len)) != (ssize_t)len ||
+        fsync(im->fd) < 0)
+        return err_set(e, ERR_SYS, errno, "cannot blank %s", im->path);
+    return true;
 }
 
 /* ---- check --------------------------------------------------------------------------- */
@@ -404,17 +421,24 @@ bool image_make(struct image *im, struct err *e)
     return true;
 }
 
-bool image_publish(struct image *im, struct err *e)
+/* EEXIST: somebody else's file has the name. */
+static bool name_it(struct image *im)
 {
     char fd_path[40];
 
-    if (im->device || im->named)
-        return true;
     snprintf(fd_path, sizeof fd_path, "/proc/self/fd/%d", im->fd);
-    if (linkat(AT_FDCWD, fd_path, im->dirfd, image_name(im), AT_SYMLINK_FOLLOW) < 0)
+    im->named =
+        linkat(AT_FDCWD, fd_path, im->dirfd, image_name(im), AT_SYMLINK_FOLLOW) == 0;
+    return im->named;
+}
+
+bool image_publish(struct image *im, struct err *e)
+{
+    if (im->device)
+        return true;
+    if (!im->named && !name_it(im))
         return err_set(e, errno == EEXIST ? ERR_REFUSED : ERR_SYS, errno, "disk %s: %s",
                        im->target, im->path);
-    im->named = true;
     if (fsync(im->dirfd) < 0)
         return err_set(e, ERR_SYS, errno, "disk %s: directory of %s", im->target,
                        im->path);
@@ -443,7 +467,9 @@ bool image_remove(struct image *im, struct err *e)
 {
     struct err why;
 
-    if (im->device || !im->named)
+    if (im->device)
+        return im->fd < 0 || device_blank(im, e);
+    if (!im->named)
         return true;
     if (im->dirfd < 0 && !image_open_dir(im, &im->dirfd, &why)) {
         if (why.os == ENOENT)

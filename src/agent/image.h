@@ -11,8 +11,8 @@
  * Where the file system has no O_TMPFILE (some network ones), the name exists from
  * image_make() on.  The directory is opened once; below it no symlink is followed.
  *
- * A block device may stand for a raw image: it must be empty and of the right size, and is
- * never removed.  Thread: the move's lock.  Blocks: on the disk, on qemu-img.
+ * A block device may stand for a raw image: it must be empty (its first and last MiB) and of
+ * the right size, and is never removed, but made to look empty again.  Thread: the move's lock.  Blocks: on the disk, on qemu-img.
  */
 #ifndef SNM_AGENT_IMAGE_H
 #define SNM_AGENT_IMAGE_H
@@ -61,8 +61,8 @@ MUST_CHECK bool image_publish(struct image *im, struct err *e);
 /* What was written is on the disk when it returns.  In the guest's pause: not a word more
  * than needed.  Errors: ERR_SYS, also for a raw file that has another size now. */
 MUST_CHECK bool image_sync(struct image *im, struct err *e);
-/* Remove the name if it means our file; a device stays as it is.  Goes on after closing.
- * Errors: ERR_SYS. */
+/* Remove the name if it means our file; blank the ends of a device that image_make() opened.
+ * Works from the journal's form as well, for files.  Errors: ERR_SYS. */
 MUST_CHECK bool image_remove(struct image *im, struct err *e);
 void image_close(struct image *im);
 

@@ -16,7 +16,10 @@
 #include "migrate/move-int.h"
 
 enum {
-    DEATH_MS = 5000, /* a released migration ends within this, or is cancelled */
+    /* A released migration ends within this, or is cancelled; that of a guest which ran
+     * by its pause deadline, but not sooner than the least. */
+    DEATH_MS = 5000,
+    DEATH_MIN_MS = 200,
     RETRY_MS = 1000,
     COMMIT_MS = 30000, /* one COMMIT: the agent waits up to 20 s for the domain */
     GONE_TIMES = 3     /* the destination says so often that it has no such domain */
@@ -30,11 +33,32 @@ static bool source_dead(struct move *m, int ms)
            (poll(&p, 1, ms) > 0 && proc_ended(m->qemu_pidfd));
 }
 
+static int64_t give_up_at(struct move *m)
+{
+    const int64_t deadline = atomic_load(&m->pause_deadline_ms), now = clock_ms();
+
+    if (deadline == 0)
+        return now + DEATH_MS;
+    return deadline > now + DEATH_MIN_MS ? deadline : now + DEATH_MIN_MS;
+}
+
+/* QEMU says that the migration is over and failed: it will not complete any more, and
+ * libvirt cannot take it for complete.  No need to wait until libvirt, which may hang on a
+ * dead link, says so too. */
+static bool cancelled_in_qemu(struct move *m)
+{
+    struct err e = { 0 };
+    struct vram v;
+
+    return vdom_ram(m->dom, &v, &e) &&
+           (v.status == VRAM_CANCELLED || v.status == VRAM_FAILED);
+}
+
 /* true: the source QEMU is dead.  false: it lives, and its migration has failed. */
 static bool wait_for_death(struct move *m, struct err *e)
 {
     struct memory_sample s;
-    int64_t abort_at = clock_ms() + DEATH_MS;
+    const int64_t abort_at = give_up_at(m);
     bool aborted = false;
 
     for (;;) {
@@ -49,6 +73,9 @@ static bool wait_for_death(struct move *m, struct err *e)
             memory_error(m, e);
             return false;
         }
+        if (aborted && cancelled_in_qemu(m))
+            return err_set(e, ERR_TIMEOUT, 0,
+                           "the destination did not load the guest within the pause");
         if (!s.failed && !s.done && !aborted && clock_ms() >= abort_at) {
             log_warn("switch",
                      "the destination did not load the guest in time: cancelling");

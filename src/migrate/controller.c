@@ -4,9 +4,9 @@
 
 #include "base/units.h"
 
-/* RAM starts when a disk round takes this many budgets or less: then both converge
- * together, and pages dirtied while disks still crawl are not sent twice. */
-enum { RAM_START_BUDGETS = 8, RAM_START_MS = 1000 };
+/* RAM starts when a disk round fits the budget, or this: an idle guest's RAM may be in step
+ * a second later, and QEMU then stops the guest whether the disks are or not. */
+enum { RAM_START_MS = 100 };
 
 void control_init(struct control *c, const struct control_cfg *cfg)
 {
@@ -51,9 +51,8 @@ static enum control_do before_ram(struct control *c, const struct control_sample
                                   char *why, size_t size)
 {
     const int64_t round = s->disk_dirty == 0 ? 0 : ms_for(s->disk_dirty, s->disk_rate);
-    const int64_t limit = (int64_t)c->cfg.budget_ms * RAM_START_BUDGETS > RAM_START_MS
-                              ? (int64_t)c->cfg.budget_ms * RAM_START_BUDGETS
-                              : RAM_START_MS;
+    const int64_t budget = (int64_t)c->cfg.budget_ms;
+    const int64_t limit = budget > RAM_START_MS ? budget : RAM_START_MS;
     char d[UNITS_LEN], r[UNITS_LEN];
 
     units_size(d, s->disk_dirty);

@@ -17,8 +17,8 @@
 #include "migrate/move-int.h"
 
 enum {
-    SAMPLE_MS = 1000,   /* how often dirty bytes are read while a pass runs */
-    ROUND_GAP_MS = 200, /* between short rounds: a round has fixed costs in QEMU */
+    SAMPLE_MS = 1000,  /* how often dirty bytes are read while a pass runs */
+    ROUND_GAP_MS = 50, /* between short rounds: a round has fixed costs in QEMU */
 };
 
 static bool dial_qemu(void *ctx, int *fd, struct err *e)
@@ -34,9 +34,10 @@ static void *copy_thread(void *arg)
     const struct mirror_side src = { dial_qemu, c, c->export_name };
 
     c->ok = mirror_pass(c->mirror, &src, &c->pass, &c->err);
-    if (!c->ok && c->err.os == EPERM && c->pass.extents_first) {
-        /* QEMU 10: the node went inactive between export and the list of extents; that
-         * happens once per migration (FACTS.md B1). */
+    if (!c->ok && c->err.os == EPERM && c->pass.what == MIRROR_DIRTY) {
+        /* QEMU 10: the node went inactive, which ends all but reads (FACTS.md B1), since
+         * QEMU stopped the guest during this round.  That happens once per migration; the
+         * frozen bitmap still marks all of the round. */
         struct err again = { 0 };
 
         log_info("disks", "%s: export became inactive, activating it again",
@@ -71,6 +72,16 @@ static bool sample_dirty(struct move *m, struct err *e)
     if (age >= SAMPLE_MS && age < 20 * SAMPLE_MS)
         m->disk_dirty_rate = (double)sum * MS_PER_S / (double)age;
     return true;
+}
+
+static bool check_time(struct move *m, struct err *e)
+{
+    if (m->timeout_at_ms == 0 || clock_ms() < (int64_t)m->timeout_at_ms)
+        return true;
+    err_set(e, ERR_STALLED, 0, "not converged within --timeout");
+    return err_next(
+        e, "Allow more time with --timeout, a longer pause with --max-downtime, "
+           "or move when the guest is quieter.");
 }
 
 static bool start_passes(struct move *m, struct err *e)
@@ -108,7 +119,7 @@ static bool join_passes(struct move *m, bool sample, struct err *e)
             ts.tv_nsec = at % MS_PER_S * NS_PER_MS;
             if (pthread_clockjoin_np(c->thread, NULL, CLOCK_MONOTONIC, &ts) == 0)
                 break;
-            if (ok && sample && !sample_dirty(m, &se)) {
+            if (ok && sample && (!sample_dirty(m, &se) || !check_time(m, &se))) {
                 ok = false;
                 *e = se;
                 cancel_set(m->halt);
@@ -169,7 +180,7 @@ static bool pass_all(struct move *m, bool bitmap, bool sample, struct err *e)
     const uint64_t before = bytes_copied(m);
     const int64_t begin = clock_ns();
 
-    if (!export_all(m, bitmap, e))
+    if (!export_all(m, bitmap, e) || !fault_point("copy.exported", e))
         return false;
     const int64_t start = clock_ns();
     const bool started = start_passes(m, e);
@@ -253,16 +264,6 @@ static void say_why(struct move *m, const char *why, int64_t pause)
     m->progress.predicted_pause_ms = pause;
     pthread_mutex_unlock(&m->lock);
     log_debug("control", "%s", why);
-}
-
-static bool check_time(struct move *m, struct err *e)
-{
-    if (m->timeout_at_ms == 0 || clock_ms() < (int64_t)m->timeout_at_ms)
-        return true;
-    err_set(e, ERR_STALLED, 0, "not converged within --timeout");
-    return err_next(
-        e, "Allow more time with --timeout, a longer pause with --max-downtime, "
-           "or move when the guest is quieter.");
 }
 
 static bool stalled(const char *why, struct err *e)

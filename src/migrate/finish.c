@@ -102,6 +102,7 @@ bool finish_run(struct move *m, struct err *e)
     finish_destination(m);
     forget_source(m);
     source_disks(m);
+    m->tracking = false; /* bitmaps, exports and server went with QEMU */
     copy_undo(m);
     if (!journal_step(m->journal, "done", NULL, &je))
         log_debug("finish", "journal: %s", je.msg);

@@ -162,11 +162,14 @@ static bool destination_facts(struct move *m, struct err *e)
 {
     bool stale = false;
 
-    if (strcmp(m->src_host.uuid, m->dst_host.uuid) == 0)
+    if (strcmp(m->src_host.uuid, m->dst_host.uuid) == 0) {
+        /* All else that is found there is the domain itself. */
         findings_add(
             &m->findings, FINDING_BLOCKER, "same-host",
             "Name another host; to move disks on one host use virsh blockcopy.",
             "source and destination are the same host (%s)", m->src_host.hostname);
+        return true;
+    }
     if (!stale_moves(m, &stale, e) ||
         !virt_check_fits(m->dst, &m->info, &m->findings, e) || !ask_agent(m, e))
         return false;

@@ -161,10 +161,10 @@ static void open_run(struct job *j, bool drop)
 {
     struct chan *const c = (struct chan *)((char *)j - offsetof(struct chan, open));
 
-    if (drop)
-        err_set(&c->open_err, ERR_LINK, 0, "the link is closing");
-    else if (!call_handler(c, &c->open_err) && c->open_err.kind == ERR_NONE)
-        c->open_err.kind = ERR_PEER;
+    struct err e = { .kind = ERR_PEER }; /* should the handler fail without a word */
+
+    if (drop || !call_handler(c, &e))
+        c->open_err = e;
     link_post_always(c->l, &c->opened);
 }
 

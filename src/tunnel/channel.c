@@ -394,8 +394,9 @@ void chan_reset(struct link *l, struct chan *c, uint32_t code)
 
 static void chan_zstage_failed(struct link *l, struct chan *c, const struct err *e)
 {
-    log_line(e->kind == ERR_PROTO ? LOG_WARN : LOG_DEBUG, "tunnel", "channel %s: %s",
-             c->path, e->msg);
+    /* Of a body that was cut short by a reset, nothing else can be expected. */
+    log_line(e->kind == ERR_PROTO && !c->closed ? LOG_WARN : LOG_DEBUG, "tunnel",
+             "channel %s: %s", c->path, e->msg);
     if (!c->write_failed)
         chan_write_failed(c);
     /* The local user of the server's side closed its socket: it may still have said

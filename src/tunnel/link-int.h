@@ -192,6 +192,8 @@ MUST_CHECK bool session_new(struct link *l, struct err *e);
 /* Hand over what came from the pipe. */
 MUST_CHECK bool session_input(struct link *l, const uint8_t *p, size_t len,
                               struct err *e);
+/* false: nghttp2 has found a violation by itself, and has sent its GOAWAY. */
+MUST_CHECK bool session_goes_on(struct link *l, struct err *e);
 /* Start a request with a body that ops->... sends; @src NULL: no body.  Client. */
 MUST_CHECK bool session_request(struct link *l, struct stream *s, const struct head *h,
                                 const nghttp2_data_provider *src, struct err *e);

@@ -151,8 +151,18 @@ void link_break(struct link *l, const struct err *e)
     streams_end(l);
 }
 
+/* Both have said goodbye, or one of them and the pipe is gone. */
 static void link_end(struct link *l)
 {
+    struct err e;
+
+    if (l->state == LINK_GREETING) {
+        err_set(&e, ERR_PROTO, 0, "the peer ended the session before it was open");
+        link_break(l, &e);
+        return;
+    }
+    if (l->state == LINK_OPEN)
+        link_move(l, LINK_DRAINING);
     l->up = false;
     link_move(l, LINK_CLOSED);
     pipe_close(l);
@@ -412,6 +422,24 @@ static void events(struct link *l, const struct poll_table *t)
         link_break(l, &e);
 }
 
+static void send_turn(struct link *l)
+{
+    struct err e;
+
+    if (!l->up)
+        return;
+    if (!out_pump(l, &e)) {
+        /* A peer that has said goodbye may close its end before we are through. */
+        if (l->bye_received && l->violation.kind == ERR_NONE)
+            link_end(l);
+        else
+            link_break(l, &e);
+        return;
+    }
+    if (!session_goes_on(l, &e) || !drain(l, &e))
+        link_break(l, &e);
+}
+
 static bool quit_asked(struct link *l)
 {
     LOCK_SCOPE(&l->lock);
@@ -430,8 +458,7 @@ static void *session_main(void *arg)
 
         tasks_run(l);
         chans_tend(l);
-        if (l->up && !(out_pump(l, &e) && drain(l, &e)))
-            link_break(l, &e);
+        send_turn(l);
         if (quit && quit_until_ms == 0)
             quit_until_ms = clock_ms() + DRAIN_MS;
         if (quit && (l->streams == NULL || clock_ms() >= quit_until_ms))

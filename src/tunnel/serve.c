@@ -49,7 +49,7 @@ static void req_run(struct job *j, bool drop)
 {
     struct req *const r = (struct req *)((char *)j - offsetof(struct req, job));
     AUTO(json_put) struct json_object *doc = NULL;
-    struct err e;
+    struct err e = { .kind = ERR_PEER }; /* should the handler fail without a word */
 
     r->status = 200;
     if (!drop && !handle(r, &doc, &e)) {

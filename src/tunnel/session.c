@@ -355,21 +355,30 @@ bool session_new(struct link *l, struct err *e)
     return true;
 }
 
+static bool violated(struct link *l, const char *why, struct err *e)
+{
+    (void)link_violation(l, "%s", l->h2_said[0] != '\0' ? l->h2_said : why);
+    *e = l->violation;
+    return false;
+}
+
 bool session_input(struct link *l, const uint8_t *p, size_t len, struct err *e)
 {
     const ssize_t n = nghttp2_session_mem_recv(l->h2, p, len);
-    const char *why = NULL;
 
     if (n < 0)
-        why = nghttp2_strerror((int)n);
-    else if (!nghttp2_session_want_read(l->h2) && !l->bye_sent && !l->bye_received)
-        why = "bad frame"; /* nghttp2 has ended the session by itself */
-    if (why != NULL)
-        (void)link_violation(l, "%s", l->h2_said[0] != '\0' ? l->h2_said : why);
+        return violated(l, nghttp2_strerror((int)n), e);
     if (l->violation.kind == ERR_NONE)
         return true;
     *e = l->violation;
     return false;
+}
+
+bool session_goes_on(struct link *l, struct err *e)
+{
+    if (nghttp2_session_want_read(l->h2) || l->bye_sent || l->bye_received)
+        return true;
+    return violated(l, "bad frame", e);
 }
 
 /* --- sending header blocks --- */

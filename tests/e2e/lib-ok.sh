@@ -67,18 +67,20 @@ within() {
 }
 
 complete() {
-    local vm=$1 host=$2 first=$3 second=b dev format file
+    local vm=$1 host=$2 first=$3 second=b dev format file raw
     [ "$first" = a ] || second=a
     lab vm quiesce "$vm" --host "$host"
     lab vm disks "$vm" --host "$host" > "$WORK/disks"
     while read -r dev format file; do
-        file=$LAB_DIR/$host/images/${file#/var/lib/images/}
-        qemu-img convert -f "$format" -O raw "$file" "$WORK/raw"
-        "$LAB_DIR/check-disk" --window 0 "$dev" "$WORK/raw" \
+        raw=$LAB_DIR/$host/images/${file#/var/lib/images/}
+        if [ "$format" != raw ]; then
+            qemu-img convert -f "$format" -O raw "$raw" "$WORK/raw"
+            raw=$WORK/raw
+        fi
+        "$LAB_DIR/check-disk" --window 0 "$dev" "$raw" \
             "$LAB_DIR/"{"$first","$second"}"/log-libvirt/console/$vm.log" ||
             failed "something that $vm wrote is not on $dev"
     done < "$WORK/disks"
-    rm "$WORK/raw"
 }
 
 old_disks_away() {

@@ -12,12 +12,14 @@ lab vm wait thin
 held=$(allocated "$LAB_DIR/a/images/thin-vda.raw")
 holds "it is sparse" "$held" -lt $((210 * MIB))
 
-# The source's file is removed, since to read its 20 GiB takes the snapshots a minute.
+# Who reads 20 GiB of holes reads for long: the source's file is removed before the
+# snapshot, and the copy is read once, at the end.
 move thin --disks-to /var/lib/images --remove-source-disks
-moved
-holds "its size is the same" "$(stat -c %s "$LAB_DIR/b/images/thin-vda.raw")" = $((20 << 30))
+moved --disks none
 now=$(allocated "$LAB_DIR/b/images/thin-vda.raw")
+holds "its size is the same" "$(stat -c %s "$LAB_DIR/b/images/thin-vda.raw")" = $((20 << 30))
 holds "$now bytes are allocated, $held before" "$now" -le $((held + held / 100))
 holds "only what it holds was copied" "$(result .disk_bytes)" -lt $((210 * MIB))
 holds "and sent" "$(result .sent)" -lt $((210 * MIB + $(result .ram_bytes) * 11 / 10))
 holds "not in the time of 20 GiB" "$(result .elapsed_ms)" -lt 40000
+complete thin b a

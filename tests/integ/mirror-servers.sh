@@ -52,6 +52,14 @@ result_is connections 1
 pair "file a.raw" "--filter=limit file b.raw limit=2"
 result_is connections 2
 pair "--filter=limit file a.raw limit=1" "file b.raw"
+dirty
+serve_nbdkit src -r file a.raw
+server dst qemu-nbd --persistent --shared=3 --socket="$PWD/dst" --format=raw b.raw
+mirror --json src dst >result.json
+cmp a.raw b.raw
+result_is connections 3
+stop src
+stop dst
 
 # Serialised, and answers out of order.
 pair "--threads=1 file a.raw" "--threads=1 file b.raw"

@@ -382,7 +382,7 @@ static void agent__check_lists_everything_at_once(void **state)
                   e);
         snprintf(all + strlen(all), sizeof all - strlen(all), "%s %s;", level, code);
     }
-    assert_string_equal(all, "blocker target-exists;blocker no-space;"
+    assert_string_equal(all, "blocker target-exists;warning no-access;blocker no-space;"
                              "warning missing-file;blocker no-bridge;"
                              "blocker no-bridge;warning bridge-kind;");
     agent_end(&a);

@@ -14,6 +14,7 @@
 
 #include "agent/arrival.h"
 #include "agent/arrivals.h"
+#include "agent/hold.h"
 #include "base/clock.h"
 #include "base/journal.h"
 #include "base/log.h"

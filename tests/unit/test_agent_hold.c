@@ -392,6 +392,7 @@ static void hold__end_after_release_delivers_all_then_ends(void **state)
     close_fd(&r.qemu);
     assert_true(hold_wait(r.h, WAIT_MS));
     assert_int_equal(stats(&r).err.kind, ERR_NONE);
+    assert_ok(hold_release(r.h, &e), e); /* a repeated request */
     rig_close(&r);
 }
 
@@ -456,6 +457,28 @@ static void hold__qemu_gone_after_release_is_told_and_drained(void **state)
     say(&r, 100, 4 * MIB);
     assert_int_equal(stats(&r).state, HOLD_FREE);
     close_fd(&r.src);
+    assert_true(hold_wait(r.h, WAIT_MS));
+    rig_close(&r);
+}
+
+/* Its end of the return path is not the end of its reading. */
+static void hold__qemu_that_says_no_more_still_gets_everything(void **state)
+{
+    struct rig r;
+    struct err e;
+
+    (void)state;
+    rig_open(&r);
+    say(&r, 0, 2 * MIB);
+    rig_accept(&r);
+    wait_received(&r, 2 * MIB);
+    assert_ok(hold_release(r.h, &e), e);
+    hear(&r, 0, 1000);
+    shutdown(r.qemu, SHUT_WR);
+    assert_int_equal(read(r.src, &(char){ 0 }, 1), 0);
+    say(&r, 2 * MIB, 1000);
+    close_fd(&r.src);
+    assert_int_equal(hear_all(r.qemu, 1000), 2 * MIB);
     assert_true(hold_wait(r.h, WAIT_MS));
     rig_close(&r);
 }
@@ -727,6 +750,7 @@ int main(void)
         TEST_TMP(hold__reset_after_release_delivers_what_came),
         TEST_TMP(hold__return_path_outlives_the_stream),
         TEST_TMP(hold__qemu_gone_after_release_is_told_and_drained),
+        TEST_TMP(hold__qemu_that_says_no_more_still_gets_everything),
         TEST_TMP(hold__wait_gives_up_on_a_qemu_that_does_not_read),
         TEST_TMP(hold__release_of_an_empty_stream_ends_with_it),
         TEST_TMP(hold__return_path_is_open_while_held),

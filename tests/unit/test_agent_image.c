@@ -448,9 +448,12 @@ static void image__device_must_be_empty_and_of_the_right_size(void **state)
     assert_ok(image_make(&im, &e), e);
     assert_ok(image_publish(&im, &e), e);
     assert_ok(image_sync(&im, &e), e);
+    assert_found(&im, NULL, "device"); /* in use: by this very move */
+    assert_int_equal(pwrite(im.fd, "x", 1, 8 * MIB - 1), 1);
     assert_ok(image_remove(&im, &e), e);
     image_close(&im);
     assert_int_equal(access(path, F_OK), 0);
+    assert_found(&im, NULL, NULL); /* fit for another try */
 
     assert_ok(parse("vda", path, "raw", 4 * MIB, &im, &e), e);
     assert_found(&im, NULL, "device");
