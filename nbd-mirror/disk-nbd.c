@@ -141,7 +141,7 @@ static void disk_nbd_finish(struct disk *disk, struct disk_cmd *cmd)
     if (cmd->op != DISK_READ)
         return;
     if (nbd_aio_command_completed(d->nbd, (uint64_t)cmd->cookie) != 1 && cmd->os == 0)
-        cmd->os = nbd_get_errno() != 0 ? nbd_get_errno() : EPROTO;
+        cmd->os = EPROTO; /* 1.14 says EIO, which the server did not */
 }
 
 static bool disk_nbd_lost(struct disk_nbd *d, struct err *e)

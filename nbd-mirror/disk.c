@@ -75,9 +75,12 @@ struct disk_cmd *disk_pop(struct disk *d)
 
 bool disk_cmd_err(const struct disk_cmd *cmd, struct err *e)
 {
+    /* No errno of the NBD protocol is EPROTO: it means that the server broke it. */
+    const enum err_kind kind = cmd->os == EPROTO ? ERR_PROTO : ERR_NBD;
+
     if (cmd->op == DISK_FLUSH)
-        return err_set(e, ERR_NBD, cmd->os, "%s: flush", cmd->disk->side);
-    return err_set(e, ERR_NBD, cmd->os, "%s: %s of %" PRIu32 " bytes at %" PRIu64,
+        return err_set(e, kind, cmd->os, "%s: flush", cmd->disk->side);
+    return err_set(e, kind, cmd->os, "%s: %s of %" PRIu32 " bytes at %" PRIu64,
                    cmd->disk->side, op_names[cmd->op], cmd->len, cmd->off);
 }
 

@@ -23,17 +23,18 @@ bool feed_init(struct feed *f, const struct feed_cfg *cfg, const int *wake_fd,
         f->wake_fd[i] = i < n ? wake_fd[i] : -1;
     f->current = &f->slot[0];
     f->coming = &f->slot[1];
-    if (!asks(f)) {
-        f->run = (struct piece){ 0, cfg->rule.size, PIECE_DATA };
-        f->asked = cfg->rule.size;
-    } else if (!extents_init(&f->slot[0], e) || !extents_init(&f->slot[1], e)) {
+    /* The rest of a disk that is no whole number of blocks cannot be asked about: it is
+     * data, and comes first. */
+    f->ask_end = asks(f) ? cfg->rule.size - cfg->rule.size % cfg->rule.align : 0;
+    f->run = (struct piece){ f->ask_end, cfg->rule.size - f->ask_end, PIECE_DATA };
+    if (asks(f) && (!extents_init(&f->slot[0], e) || !extents_init(&f->slot[1], e))) {
         extents_fini(&f->slot[0]);
         return false;
     }
     pthread_mutex_init(&f->lock, NULL);
     /* How much a dirty bitmap marks comes out answer by answer: see feed_tell(). */
     counter_set(&cfg->counters->pass_total,
-                cfg->rule.use[EXTENTS_DIRTY] ? 0 : cfg->rule.size);
+                cfg->rule.use[EXTENTS_DIRTY] ? f->run.len : cfg->rule.size);
     counter_set(&cfg->counters->pass_done, 0);
     return true;
 }
@@ -108,7 +109,7 @@ static bool run_from_answers(struct feed *f)
 /* Whether all that there is to know has been told. */
 static bool told_all(const struct feed *f)
 {
-    return f->asked == f->cfg.rule.size && f->answer != ANSWER_ASKED;
+    return f->asked == f->ask_end && f->answer != ANSWER_ASKED;
 }
 
 /* Make ->run the next stretch that needs work. */
@@ -118,7 +119,7 @@ static bool run_next(struct feed *f)
         if (f->run.kind == PIECE_SKIP && f->run.len > 0)
             skip(f, &f->run);
         f->run.len = 0;
-        if (!asks(f) || (f->cfg.whole_list && !told_all(f)))
+        if (f->cfg.whole_list && !told_all(f))
             return false;
         if (!(f->cfg.whole_list ? run_from_list(f) : run_from_answers(f)))
             return false;
@@ -145,7 +146,7 @@ enum feed_next feed_take(struct feed *f, unsigned lane, struct piece *out)
 struct extents *feed_ask(struct feed *f)
 {
     LOCK_SCOPE(&f->lock);
-    const uint64_t left = f->cfg.rule.size - f->asked;
+    const uint64_t left = f->ask_end - f->asked;
 
     if (f->answer != ANSWER_NONE || left == 0)
         return NULL;

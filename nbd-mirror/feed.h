@@ -55,17 +55,17 @@ struct feed_item {
 
 struct feed {
     struct feed_cfg cfg;         /* constant */
+    uint64_t ask_end;            /* constant; what can be asked about ends here */
     int wake_fd[FEED_LANES_MAX]; /* constant; eventfd(2) of each lane */
     pthread_mutex_t lock;        /* guards all below */
-    uint64_t asked;              /* the disk is asked for, or known, up to here */
+    uint64_t asked;              /* the answers reach up to here */
     uint64_t window;             /* bytes of the next question */
     enum { ANSWER_NONE, ANSWER_ASKED, ANSWER_READY } answer; /* the state of *coming */
     struct extents slot[2];
-    struct extents *current,
-        *coming;            /* the two of them; ANSWER_ASKED: *coming belongs to
-                                         the lane that asked */
-    struct piece run;       /* being cut into pieces */
-    struct feed_item *item; /* ->whole_list */
+    struct extents *current; /* being handed out; one of the two */
+    struct extents *coming;  /* the other; ANSWER_ASKED: it belongs to who asked */
+    struct piece run;        /* being cut into pieces */
+    struct feed_item *item;  /* ->whole_list */
     size_t nitems, items_max, item_next;
     uint32_t waiting; /* bit N: lane N got FEED_WAIT */
 };

@@ -43,7 +43,7 @@ struct opt {
     size_t at; /* offset in struct config */
     const char *arg;
     uint64_t min, max;
-    const char *help; /* NULL: another name of the row above */
+    const char *help;
 };
 
 #define AT(field) offsetof(struct config, field)
@@ -59,7 +59,8 @@ static const struct opt opts[] = {
       "copy only what the source's dirty bitmap NAME marks" },
     { "dst-zero",     'z', OPT_FLAG,  AT(dst_zero),    NULL, 0, 0,
       "the destination reads as zeroes: write none" },
-    { "destination-is-zero", 0, OPT_FLAG, AT(dst_zero), NULL, 0, 0, NULL },
+    { "destination-is-zero", 0, OPT_FLAG, AT(dst_zero), NULL, 0, 0,
+      "the same, as nbdcopy calls it" },
     { "connections",  'C', OPT_COUNT, AT(connections), "N", 1, MIRROR_LANES_MAX,
       "connections to each server, if both allow several (default: 4)" },
     { "requests",     'R', OPT_COUNT, AT(requests),    "N", 1, MIRROR_REQUESTS_MAX,
@@ -91,8 +92,6 @@ static void print_help(void)
     for (const struct opt *o = opts; o < opts + NOPTS; o++) {
         char left[40];
 
-        if (o->help == NULL)
-            continue;
         snprintf(left, sizeof left, "%c%c%s --%s%s%s", o->letter ? '-' : ' ',
                  o->letter ? o->letter : ' ', o->letter ? "," : " ", o->name,
                  o->arg ? "=" : "", o->arg ? o->arg : "");
@@ -380,11 +379,16 @@ static int run(const struct config *c)
         print_json(&stats, clock_ms() - begun, ok ? NULL : &e);
     else if (ok && !c->quiet)
         print_summary(&stats, clock_ms() - begun);
-    if (fflush(stdout) != 0 && ok) {
-        perror("nbd-mirror: stdout");
-        return EXIT_FAILED;
-    }
     return ok ? EXIT_OK : exit_status(&e);
+}
+
+/* What was printed must have arrived. */
+static int finish(int status)
+{
+    if (fflush(stdout) == 0 || status != EXIT_OK)
+        return status;
+    perror("nbd-mirror: stdout");
+    return EXIT_FAILED;
 }
 
 int main(int argc, char **argv)
@@ -399,12 +403,12 @@ int main(int argc, char **argv)
     }
     if (c.help) {
         print_help();
-        return EXIT_OK;
+        return finish(EXIT_OK);
     }
     if (c.version) {
         puts("nbd-mirror " SNMIGRATE_VERSION);
-        return EXIT_OK;
+        return finish(EXIT_OK);
     }
     log_init(c.verbose ? LOG_DEBUG : LOG_WARN, "nbd-mirror");
-    return run(&c);
+    return finish(run(&c));
 }

@@ -26,6 +26,14 @@ bool guest_is_incoming(const struct guest_look *l)
            (l->why == VDOM_WHY_MIGRATION || l->why == VDOM_WHY_STARTING || l->job);
 }
 
+bool guest_has_run(const struct guest_look *l)
+{
+    if (l->run != VDOM_PAUSED)
+        return l->run == VDOM_RUNNING || l->run == VDOM_OTHER;
+    return l->why == VDOM_WHY_IOERROR || l->why == VDOM_WHY_CRASHED ||
+           l->why == VDOM_WHY_SHUTDOWN || l->why == VDOM_WHY_POSTCOPY;
+}
+
 const char *guest_run_name(enum vdom_run run)
 {
     static const char *const names[] = {

@@ -41,6 +41,8 @@ extern const struct guest_ops guest_libvirt;
 bool guest_is_ready(const struct guest_look *l);
 /* It waits for a migration's data. */
 bool guest_is_incoming(const struct guest_look *l);
+/* Started here, by whomever: only a guest that has run gets there. */
+bool guest_has_run(const struct guest_look *l);
 /* "none", "running", "paused", "off", "other", as the control protocol says it. */
 const char *guest_run_name(enum vdom_run run);
 

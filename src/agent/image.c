@@ -130,13 +130,14 @@ static void id_print(const struct image_id *id, char out[64])
              id->born_ns);
 }
 
+/* Whatever does not print as it was written is not one. */
 static bool id_scan(const char *s, struct image_id *id)
 {
-    char back[64];
+    char back[64], *end;
 
-    if (sscanf(s, "%" SCNx64 ":%" SCNx64 ":%" SCNx64, &id->dev, &id->ino,
-               &id->born_ns) != 3)
-        return false;
+    id->dev = strtoull(s, &end, 16);
+    id->ino = *end == ':' ? strtoull(end + 1, &end, 16) : 0;
+    id->born_ns = *end == ':' ? strtoull(end + 1, &end, 16) : 0;
     id_print(id, back);
     return strcmp(s, back) == 0;
 }

@@ -166,7 +166,8 @@ static struct json_object *prepared_json(const struct arrival *a)
         struct json_object *const o = json_new();
 
         json_add_str(json_add_str(o, "target", im->target), "path", im->path);
-        json_object_array_add(disks, json_add_bool(o, "zero", !im->device));
+        json_add_bool(json_add_bool(o, "zero", !im->device), "block", im->device);
+        json_object_array_add(disks, o);
     }
     return json_add_obj(json_add_obj(json_new(), "disks", disks), "token_paths",
                         token_paths(a));

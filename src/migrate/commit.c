@@ -22,6 +22,8 @@ enum {
     DEATH_MIN_MS = 200,
     RETRY_MS = 1000,
     COMMIT_MS = 30000, /* one COMMIT: the agent waits up to 20 s for the domain */
+    CONFIRM_MS = 1000, /* libvirt has called it done: its QEMU is to end within this */
+    STUCK_MS = 500,    /* a cancelled migration shows within this, or the link is cut */
     GONE_TIMES = 3     /* the destination says so often that it has no such domain */
 };
 
@@ -54,14 +56,32 @@ static bool cancelled_in_qemu(struct move *m)
            (v.status == VRAM_CANCELLED || v.status == VRAM_FAILED);
 }
 
+/* libvirt has finished on both hosts, only the order to end the source got lost: it stands
+ * still, the destination has all, and it is ended here. */
+static void end_source(struct move *m)
+{
+    struct err e = { 0 };
+    enum vdom_run run;
+    enum vdom_why why;
+
+    if (!vdom_state(m->dom, &run, &why, &e) || run != VDOM_PAUSED)
+        return;
+    m->source_destroyed = true;
+    log_warn("commit", "libvirt has left the source's QEMU over: ending it");
+    if (!vdom_destroy(m->dom, &e))
+        log_warn("commit", "%s", e.msg);
+}
+
 /* true: the source QEMU is dead.  false: it lives, and its migration has failed. */
 static bool wait_for_death(struct move *m, struct err *e)
 {
-    struct memory_sample s;
     const int64_t abort_at = give_up_at(m);
+    int64_t done_at = 0;
     bool aborted = false;
+    struct memory_sample s;
 
     for (;;) {
+        const int64_t now = clock_ms();
         struct err ae = { 0 };
 
         if (source_dead(m, 10))
@@ -73,15 +93,26 @@ static bool wait_for_death(struct move *m, struct err *e)
             memory_error(m, e);
             return false;
         }
-        if (aborted && cancelled_in_qemu(m))
-            return err_set(e, ERR_TIMEOUT, 0,
-                           "the destination did not load the guest within the pause");
-        if (!s.failed && !s.done && !aborted && clock_ms() >= abort_at) {
+        if (s.done && done_at == 0)
+            done_at = now;
+        if (s.done && now - done_at > CONFIRM_MS) {
+            end_source(m);
+            done_at = now;
+        }
+        if (s.failed || s.done || now < abort_at)
+            continue;
+        if (!aborted) {
             log_warn("switch",
                      "the destination did not load the guest in time: cancelling");
-            aborted = true;
+            aborted = m->gave_up = true;
             if (!vdom_job_abort(m->dom, &ae))
                 log_debug("switch", "abort: %s", ae.msg);
+        } else if (cancelled_in_qemu(m)) {
+            return err_set(e, ERR_TIMEOUT, 0,
+                           "the destination did not load the guest within the pause");
+        } else if (now >= abort_at + STUCK_MS) {
+            /* libvirt waits for the other host: then it shall not answer at all. */
+            dial_kill(m->dial);
         }
     }
 }
@@ -110,13 +141,16 @@ static bool destination_has_none(struct move *m)
     AUTO(json_put) struct json_object *r = NULL;
     const char *domain;
     struct err e = { 0 };
+    const char *step;
     char path[64];
 
     if (m->link == NULL || link_state(m->link) != LINK_OPEN)
         return false;
     snprintf(path, sizeof path, "/moves/%s", m->id);
+    /* Once it was told to start the guest, a guest that is off has ended there. */
     return link_call(m->link, "GET", path, NULL, CALL_MS, NULL, &r, &e) &&
-           json_get_str(r, "domain", &domain, &e) &&
+           json_get_str(r, "step", &step, &e) && strcmp(step, "committed") != 0 &&
+           strcmp(step, "running") != 0 && json_get_str(r, "domain", &domain, &e) &&
            (strcmp(domain, "none") == 0 || strcmp(domain, "off") == 0);
 }
 
@@ -124,19 +158,24 @@ static bool redial_if_lost(struct move *m, struct err *e)
 {
     if (m->link != NULL && link_state(m->link) == LINK_OPEN)
         return true;
+    memory_quiet(m);
     return connect_redial(m, e);
 }
 
 static bool commit_until_answered(struct move *m, struct err *e)
 {
     const int64_t end = clock_ms() + RESOLVE_MS;
-    char state[16];
-    int gone = 0;
+    struct err re = { 0 };
+    int gone =
+        0; /* a failure that is tried again is not the caller's: *e stays alone */
 
+    /* The guard comes without a link, and the guest waits. */
+    if (!redial_if_lost(m, &re))
+        log_warn("commit", "cannot reach %s: %s", m->cfg->dest.host, re.msg);
     for (;;) {
-        if (ask_commit(m, state, e))
+        if (ask_commit(m, m->dst_state, &re))
             return true;
-        log_warn("commit", "%s: asking again", e->msg);
+        log_warn("commit", "%s: asking again", re.msg);
         gone = destination_has_none(m) ? gone + 1 : 0;
         if (gone >= GONE_TIMES) {
             err_set(e, ERR_GUEST, 0,
@@ -147,7 +186,6 @@ static bool commit_until_answered(struct move *m, struct err *e)
         if (clock_ms() >= end)
             break;
         clock_sleep_ms(RETRY_MS);
-        struct err re = { 0 };
         if (!redial_if_lost(m, &re))
             log_warn("commit", "cannot reach %s: %s", m->cfg->dest.host, re.msg);
     }
@@ -164,6 +202,12 @@ bool commit_forward(struct move *m, struct err *e)
     struct err je = { 0 };
 
     assert(proc_ended(m->qemu_pidfd));
+    if (owner_ran_again(m)) {
+        err_set(e, ERR_GUEST, 0,
+                "the guest was taken back and then ended by itself on this host");
+        return err_next(e, "Its disks here are the newest: virsh start %s",
+                        m->facts.name);
+    }
     /* The decision is made by the source's death; the entry only tells it to others. */
     if (!journal_step(m->journal, "committed", NULL, &je))
         log_warn("commit", "journal: %s", je.msg);
@@ -189,6 +233,8 @@ bool commit_run(struct move *m, struct err *e)
         log_debug("commit", "guard: %s", ge.msg);
     if (!commit_forward(m, e))
         return false;
+    if (!guard_say(m, "arrived", &ge))
+        log_debug("commit", "guard: %s", ge.msg);
     if (m->paused_at_ns != 0)
         m->pause_ms = (clock_ns() - m->paused_at_ns) / NS_PER_MS;
     log_info("commit", "release-to-death=%lldms commit=%lldms pause=%lldms",

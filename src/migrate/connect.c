@@ -100,9 +100,18 @@ static void unlock_domain(struct move *m)
     if (m->lock_fd < 0)
         return;
     lock_path(m, path);
-    unlink(path); /* while it is ours: who waits sees another file, and tries again */
+    /* While it is ours: who waits sees another file, and tries again.  A guard that was
+     * left to itself holds it too, and removes it when it is through. */
+    if (m->guard == NULL)
+        unlink(path);
     close(m->lock_fd);
     m->lock_fd = -1;
+}
+
+/* After the release the user's wish to stop has to wait. */
+static const struct cancel *may_cancel(const struct move *m)
+{
+    return m->released ? NULL : m->user;
 }
 
 static bool greet(struct move *m, struct err *e)
@@ -111,7 +120,7 @@ static bool greet(struct move *m, struct err *e)
     const char *version;
     uint64_t protocol, uid;
 
-    if (!link_call(m->link, "GET", "/agent", NULL, CALL_MS, m->user, &r, e) ||
+    if (!link_call(m->link, "GET", "/agent", NULL, CALL_MS, may_cancel(m), &r, e) ||
         !json_get_str(r, "version", &version, e) ||
         !json_get_u64(r, "protocol", &protocol, e) || !json_get_u64(r, "uid", &uid, e))
         return false;
@@ -137,7 +146,7 @@ static bool dial(struct move *m, struct err *e)
                                   .rate = m->cfg->bandwidth };
     struct dial *d = NULL;
 
-    if (!dial_open(&cfg, m->user, &d, e))
+    if (!dial_open(&cfg, may_cancel(m), &d, e))
         return false;
     pthread_mutex_lock(&m->lock);
     m->dial = d;

@@ -180,7 +180,8 @@ static bool pass_all(struct move *m, bool bitmap, bool sample, struct err *e)
     const uint64_t before = bytes_copied(m);
     const int64_t begin = clock_ns();
 
-    if (!export_all(m, bitmap, e) || !fault_point("copy.exported", e))
+    if (!export_all(m, bitmap, e) ||
+        !fault_point(sample ? "copy.exported" : "switch.exported", e))
         return false;
     const int64_t start = clock_ns();
     const bool started = start_passes(m, e);
@@ -317,6 +318,22 @@ bool rounds_run(struct move *m, struct err *e)
     }
 }
 
+/* Somebody may have paused or resumed the guest since the start.  From here on libvirt's
+ * migration job forbids the latter; what is true now is put back, or made at the
+ * destination. */
+static bool note_run_state(struct move *m, struct err *e)
+{
+    enum vdom_run run;
+    enum vdom_why why;
+
+    if (!vdom_state(m->dom, &run, &why, e))
+        return false;
+    if (run == VDOM_PAUSED && why != VDOM_WHY_USER)
+        return true; /* by the migration: it ran */
+    m->facts.run = run == VDOM_PAUSED ? VDOM_PAUSED : VDOM_RUNNING;
+    return guard_say(m, run == VDOM_PAUSED ? "stood" : "ran", e);
+}
+
 /* RAM and rounds together until both fit the budget. */
 bool memory_run(struct move *m, struct err *e)
 {
@@ -325,7 +342,7 @@ bool memory_run(struct move *m, struct err *e)
     struct memory_sample ram;
     struct control_sample s;
     char why[160];
-    bool round = true;
+    bool round = true, noted = false;
 
     move_enter(m, MOVE_MEMORY);
     control_init(&m->control, &cfg);
@@ -340,6 +357,11 @@ bool memory_run(struct move *m, struct err *e)
         if (ram.failed || ram.done) {
             memory_error(m, e);
             return false;
+        }
+        if (!noted && ram.ram.status >= VRAM_SETUP) {
+            noted = true;
+            if (!note_run_state(m, e))
+                return false;
         }
         fill_sample(m, &ram, &s);
         const enum control_do todo = control_step(&m->control, &s, why, sizeof why);

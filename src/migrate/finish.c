@@ -64,6 +64,10 @@ static void forget_source(struct move *m)
 
     if (!m->facts.persistent)
         return;
+    if (m->dom == NULL && !owner_source(m, LIBVIRT_END_MS, &e)) {
+        move_left(m, "on this host: virsh undefine %s (%s)", m->facts.name, e.msg);
+        return;
+    }
     if (m->cfg->keep_source) {
         move_note(m, "the definition of %s stays on %s, shut off: never start it there",
                   m->facts.name, m->src_host.hostname);
@@ -97,6 +101,10 @@ bool finish_run(struct move *m, struct err *e)
     (void)e;
     move_enter(m, MOVE_FINISH);
     fault_pass("finish");
+    if (strcmp(m->dst_state, "running") != 0 && strcmp(m->dst_state, "paused") != 0 &&
+        m->dst_state[0] != '\0')
+        move_left(m, "on %s: the guest was started and has ended since (%s)",
+                  m->cfg->dest.host, m->dst_state);
     if (!memory_wait(m, LIBVIRT_END_MS))
         log_warn("finish", "libvirt is slow to end the migration");
     finish_destination(m);

@@ -18,7 +18,7 @@ struct guard_link {
     int fd;
 };
 
-static struct json_object *facts(struct move *m)
+static struct json_object *facts(struct move *m, int self)
 {
     struct json_object *o = json_new();
 
@@ -28,8 +28,8 @@ static struct json_object *facts(struct move *m)
     json_add_str(o, "connect", m->cfg->connect != NULL ? m->cfg->connect : "");
     json_add_str(o, "destination", m->cfg->dest_text);
     json_add_str(o, "ssh", m->cfg->ssh != NULL ? m->cfg->ssh : "");
-    json_add_u64(o, "main_pid", (uint64_t)getpid());
-    json_add_u64(o, "qemu_pid", (uint64_t)m->facts.pid);
+    json_add_u64(o, "main_fd", (uint64_t)self);
+    json_add_u64(o, "qemu_fd", (uint64_t)m->qemu_pidfd);
     json_add_u64(o, "lock_fd", (uint64_t)m->lock_fd);
     json_add_u64(o, "budget_ms", m->cfg->max_downtime_ms);
     json_add_bool(o, "was_running", m->facts.run == VDOM_RUNNING);
@@ -53,22 +53,23 @@ static bool send_line(int fd, const char *text, struct err *e)
 bool guard_start(struct move *m, struct err *e)
 {
     AUTO(mem_free) struct guard_link *g = calloc(1, sizeof *g);
-    AUTO(json_put) struct json_object *o = facts(m);
+    AUTO(fd_close) int self = -1;
     const char *const argv[] = { "/proc/self/exe", "guard", NULL };
     int pair[2];
 
     if (g == NULL)
         return err_set(e, ERR_SYS, ENOMEM, "guard");
-    if (!unix_pair(pair, e))
+    if (!proc_open(getpid(), &self, e) || !unix_pair(pair, e))
         return false;
+    AUTO(json_put) struct json_object *o = facts(m, self);
     AUTO(fd_close) int ours = pair[0];
     AUTO(fd_close) int theirs = pair[1];
     const struct proc_cfg cfg = { .argv = argv,
                                   .in = theirs,
                                   .out = -1,
                                   .err = -1,
-                                  .keep = { m->lock_fd },
-                                  .nkeep = 1,
+                                  .keep = { m->lock_fd, m->qemu_pidfd, self },
+                                  .nkeep = 3,
                                   .new_session = true };
     if (!proc_spawn(&cfg, &g->proc, e) ||
         !send_line(ours, json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN), e))
@@ -81,6 +82,13 @@ bool guard_start(struct move *m, struct err *e)
 bool guard_say(struct move *m, const char *word, struct err *e)
 {
     return send_line(m->guard->fd, word, e);
+}
+
+static void guard_free(struct move *m)
+{
+    close(m->guard->fd);
+    free(m->guard);
+    m->guard = NULL;
 }
 
 void guard_bye(struct move *m)
@@ -96,7 +104,5 @@ void guard_bye(struct move *m)
     shutdown(g->fd, SHUT_WR);
     if (!proc_wait(&g->proc, BYE_MS, &status, &e))
         proc_stop(&g->proc, BYE_MS);
-    close(g->fd);
-    free(g);
-    m->guard = NULL;
+    guard_free(m);
 }

@@ -3,11 +3,14 @@
  * What it is told, a line each:
  *
  *   {facts}      first
+ *   ran, stood   the guest runs, or was paused by its user, as memory begins
+ *   downtime N   QEMU's downtime limit in ms, to put back
  *   suspending   the guest is about to stop: a deadline runs
- *   undoing      snmigrate is taking it back itself: more time
- *   resumed      it runs again on the source: no deadline
  *   released     the destination may complete
+ *   undoing      snmigrate is taking it back itself: more time, and never forward
+ *   resumed      it runs again on the source: no deadline
  *   committed    the source QEMU is dead, COMMIT is being sent
+ *   arrived      COMMIT was answered: only tidying up is left
  *   bye          all is well, end
  *
  * End of file without "bye", or a deadline over (then snmigrate is killed first, so that
@@ -21,6 +24,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -39,8 +43,6 @@ enum {
     UNDO_MS = 90000,
     RELEASED_MS = 20000, /* commit.c cancels after 5 s, and libvirt needs its time */
     LIBVIRT_MS = 120000, /* a restarting libvirtd */
-    JOB_MS = 60000,
-    NUDGE_MS = 1000,
 };
 
 struct guard {
@@ -48,8 +50,9 @@ struct guard {
     char connect[256], destination[512], ssh[2048];
     struct move *move;
     int main_pidfd;
-    bool released, bye;
-    int64_t deadline_ms; /* 0: none */
+    bool released, arrived, bye;
+    uint64_t downtime_ms; /* 0: never changed */
+    int64_t deadline_ms;  /* 0: none */
 };
 
 static void copy_text(char *dst, size_t size, const char *src)
@@ -59,12 +62,12 @@ static void copy_text(char *dst, size_t size, const char *src)
 
 static bool take_numbers(struct guard *g, struct json_object *o, struct err *e)
 {
-    uint64_t main_pid, qemu_pid, budget, lock_fd;
+    uint64_t main_fd, qemu_fd, budget, lock_fd;
     bool was_running, persistent, autostart, keep;
     struct move *const m = g->move;
 
-    if (!json_get_u64(o, "main_pid", &main_pid, e) ||
-        !json_get_u64(o, "qemu_pid", &qemu_pid, e) ||
+    if (!json_get_u64(o, "main_fd", &main_fd, e) ||
+        !json_get_u64(o, "qemu_fd", &qemu_fd, e) ||
         !json_get_u64(o, "lock_fd", &lock_fd, e) ||
         !json_get_u64(o, "budget_ms", &budget, e) ||
         !json_get_bool(o, "was_running", &was_running, e) ||
@@ -77,10 +80,10 @@ static bool take_numbers(struct guard *g, struct json_object *o, struct err *e)
     m->facts.run = was_running ? VDOM_RUNNING : VDOM_PAUSED;
     m->facts.persistent = persistent;
     m->facts.autostart = autostart;
-    m->facts.pid = (pid_t)qemu_pid;
+    g->main_pidfd = (int)main_fd; /* inherited, as the lock is */
+    m->qemu_pidfd = (int)qemu_fd;
     m->lock_fd = (int)lock_fd;
-    return proc_open((pid_t)main_pid, &g->main_pidfd, e) &&
-           proc_open((pid_t)qemu_pid, &m->qemu_pidfd, e);
+    return true;
 }
 
 static bool take_facts(struct guard *g, const char *line, struct err *e)
@@ -112,12 +115,22 @@ static void take_word(struct guard *g, const char *word)
 {
     const int64_t now = clock_ms();
 
-    if (strcmp(word, "suspending") == 0) {
+    if (strcmp(word, "ran") == 0) {
+        g->move->facts.run = VDOM_RUNNING;
+    } else if (strcmp(word, "stood") == 0) {
+        g->move->facts.run = VDOM_PAUSED;
+    } else if (strncmp(word, "downtime ", 9) == 0) {
+        g->downtime_ms = strtoull(word + 9, NULL, 10);
+    } else if (strcmp(word, "suspending") == 0) {
         g->deadline_ms = now + (int64_t)g->cfg.max_downtime_ms + SUSPEND_SLACK_MS;
     } else if (strcmp(word, "undoing") == 0) {
+        g->released = false;
         g->deadline_ms = now + UNDO_MS;
     } else if (strcmp(word, "resumed") == 0) {
+        g->released = false;
         g->deadline_ms = 0;
+    } else if (strcmp(word, "arrived") == 0) {
+        g->arrived = true;
     } else if (strcmp(word, "released") == 0) {
         g->released = true;
         g->deadline_ms = now + RELEASED_MS;
@@ -130,77 +143,6 @@ static void take_word(struct guard *g, const char *word)
 
 /* --- one owner --- */
 
-static bool open_source(struct move *m, struct err *e)
-{
-    const int64_t end = clock_ms() + LIBVIRT_MS;
-
-    for (;;) {
-        if (virt_open(m->cfg->connect, &m->src, e) &&
-            vdom_find_uuid(m->src, m->facts.uuid, &m->dom, e)) {
-            if (m->dom != NULL)
-                return true;
-            return err_set(e, ERR_VIRT, 0, "the domain %s is gone", m->facts.name);
-        }
-        virt_close(m->src);
-        m->src = NULL;
-        if (clock_ms() >= end)
-            return false;
-        clock_sleep_ms(500);
-    }
-}
-
-/* libvirt drops the job when its client dies and the stream breaks; an abort helps it on.
- * A guest whose migration QEMU calls failed runs again at once. */
-static void end_job(struct move *m)
-{
-    const int64_t start = clock_ms();
-    bool active = true, nudged = false, cont = false;
-    struct err e = { 0 };
-    struct vram v;
-
-    while (clock_ms() - start < JOB_MS && !proc_ended(m->qemu_pidfd)) {
-        if (vdom_job_active(m->dom, &active, &e) && !active)
-            return;
-        if (!cont && m->facts.run == VDOM_RUNNING && vdom_ram(m->dom, &v, &e) &&
-            (v.status == VRAM_FAILED || v.status == VRAM_CANCELLED))
-            cont = vdom_qmp(m->dom, "cont", NULL, NULL, &e);
-        if (!nudged && clock_ms() - start > NUDGE_MS) {
-            nudged = true;
-            if (!vdom_job_abort(m->dom, &e))
-                log_line(LOG_DEBUG, "guard", "abort: %s", e.msg);
-        }
-        clock_sleep_ms(20);
-    }
-}
-
-static void resume_source(struct move *m)
-{
-    const int64_t end = clock_ms() + JOB_MS;
-    struct err e = { 0 };
-    enum vdom_run run;
-    enum vdom_why why;
-
-    while (m->facts.run == VDOM_RUNNING && clock_ms() < end &&
-           !proc_ended(m->qemu_pidfd)) {
-        if (vdom_state(m->dom, &run, &why, &e) &&
-            (run != VDOM_PAUSED || vdom_resume(m->dom, &e)))
-            return;
-        clock_sleep_ms(200);
-    }
-}
-
-static void tell_abort(struct move *m)
-{
-    struct err e = { 0 };
-    char path[64];
-
-    snprintf(path, sizeof path, "/moves/%s", m->id);
-    if (!connect_redial(m, &e) ||
-        !link_call(m->link, "DELETE", path, NULL, CLOSE_MS, NULL, NULL, &e))
-        log_warn("guard", "%s could not be tidied up (%s): the next move of %s does it",
-                 m->cfg->dest.host, e.msg, m->facts.name);
-}
-
 static void tidy_source(struct move *m)
 {
     char dir[PATHS_MAX];
@@ -212,34 +154,56 @@ static void tidy_source(struct move *m)
     dir_remove(dir);
 }
 
-static void take_back(struct move *m)
+/* false: libvirt cannot say where the guest stands; everything is left as it is. */
+static bool take_back(struct guard *g)
 {
+    struct move *const m = g->move;
     struct err e = { 0 };
 
-    resume_source(m);
+    if (!owner_take_back(m, &e)) {
+        log_line(LOG_ERROR, "guard", "%s: %s", m->facts.name, e.msg);
+        return false;
+    }
+    if (proc_ended(m->qemu_pidfd))
+        return true;
     log_warn("guard", "snmigrate was killed: %s stays on this host", m->facts.name);
     if (!blk_cleanup(m->dom, m->id, &e))
         log_warn("guard", "cleaning up in QEMU: %s", e.msg);
-    tell_abort(m);
-    tidy_source(m);
+    if (g->downtime_ms != 0 && !vdom_set_max_downtime(m->dom, g->downtime_ms, &e))
+        log_debug("guard", "downtime limit: %s", e.msg);
+    return true;
 }
 
-static void go_forward(struct move *m)
+static void finish(struct move *m)
 {
     char dir[PATHS_MAX];
     struct err e = { 0 };
 
-    log_warn("guard", "snmigrate was killed: %s goes on to %s", m->facts.name,
-             m->cfg->dest.host);
-    if (!commit_forward(m, &e)) {
-        log_line(LOG_ERROR, "guard", "%s", e.msg);
-        return;
-    }
     log_warn("guard", "%s runs on %s", m->facts.name, m->cfg->dest.host);
+    m->committed = true;
+    if (m->link == NULL && !connect_redial(m, &e))
+        log_warn("guard", "cannot reach %s: %s", m->cfg->dest.host, e.msg);
     if (!finish_run(m, &e))
         log_warn("guard", "%s", e.msg);
     paths_ram_dir(dir, m->id);
     dir_remove(dir);
+}
+
+static void go_forward(struct move *m)
+{
+    struct err e = { 0 };
+
+    log_warn("guard", "snmigrate was killed: %s goes on to %s", m->facts.name,
+             m->cfg->dest.host);
+    if (commit_forward(m, &e)) {
+        finish(m);
+        return;
+    }
+    log_line(LOG_ERROR, "guard", "%s", e.msg);
+    if (e.kind != ERR_GUEST)
+        return;
+    owner_abort_destination(m);
+    tidy_source(m);
 }
 
 static void rescue(struct guard *g)
@@ -247,24 +211,29 @@ static void rescue(struct guard *g)
     struct move *const m = g->move;
     struct err e = { 0 };
 
-    if (!virt_init(&e) || !open_source(m, &e)) {
-        log_line(LOG_ERROR, "guard", "%s", e.msg);
-        if (!proc_ended(m->qemu_pidfd))
-            return;
-    }
+    m->released = true; /* nobody can cancel any more, and ABORT is worth a new dial */
     if (!journal_open(m->state_dir, &m->journal, &e))
         log_warn("guard", "journal: %s", e.msg);
-    if (m->dom != NULL)
-        end_job(m);
-    if (!proc_ended(m->qemu_pidfd)) {
-        take_back(m);
-    } else if (g->released) {
-        go_forward(m);
-    } else {
-        log_warn("guard", "the guest %s ended by itself", m->facts.name);
-        tell_abort(m);
-        tidy_source(m);
+    if (g->arrived) {
+        finish(m);
+        return;
     }
+    if (!proc_ended(m->qemu_pidfd)) {
+        if (!owner_source_alive(m, &e) && !owner_source(m, LIBVIRT_MS, &e)) {
+            log_line(LOG_ERROR, "guard", "%s", e.msg);
+            return;
+        }
+        if (!take_back(g))
+            return;
+    }
+    if (proc_ended(m->qemu_pidfd) && g->released) {
+        go_forward(m);
+        return;
+    }
+    if (proc_ended(m->qemu_pidfd))
+        log_warn("guard", "the guest %s ended by itself", m->facts.name);
+    owner_abort_destination(m);
+    tidy_source(m);
 }
 
 /* --- listening --- */
@@ -283,6 +252,7 @@ static bool listen_lines(struct guard *g, struct err *e)
 {
     char buf[LINE_LEN];
     size_t len = 0;
+    struct err se = { 0 };
     bool first = true;
 
     while (!g->bye) {
@@ -303,6 +273,9 @@ static bool listen_lines(struct guard *g, struct err *e)
             *nl = '\0';
             if (first && !take_facts(g, buf, e))
                 return false;
+            /* Connected beforehand, so that a guest that waits need not wait for that. */
+            if (first && (!virt_init(&se) || !owner_source(g->move, 0, &se)))
+                log_debug("guard", "%s", se.msg);
             if (!first)
                 take_word(g, buf);
             first = false;
@@ -321,6 +294,7 @@ int guard_main(void)
     AUTO(cancel_free) struct cancel *never = cancel_new();
     struct err e = { 0 };
 
+    prctl(PR_SET_NAME, "snmigrate"); /* not "exe" */
     signal(SIGINT, SIG_IGN);
     signal(SIGTERM, SIG_IGN);
     signal(SIGHUP, SIG_IGN);

@@ -168,19 +168,24 @@ static void *limit_thread(void *arg)
     return NULL;
 }
 
+static bool is_stopped(enum vram_status s)
+{
+    return s == VRAM_PRE_SWITCHOVER || s == VRAM_DEVICE || s == VRAM_COMPLETED;
+}
+
 static void take_sample(struct ram *r, const struct vram *v)
 {
     const int64_t now = clock_ms();
 
+    /* QEMU may have stopped the guest by itself: its pause has begun. */
+    if (is_stopped(v->status))
+        switch_pause_begins(r->move);
     LOCK_SCOPE(&r->lock);
     if (v->passes != r->sample.ram.passes || r->synced_at_ms == 0)
         r->synced_at_ms = now;
     r->sample.ram = *v;
     r->sample.since_sync_ms = now - r->synced_at_ms;
-    r->sample.stopped = v->status == VRAM_PRE_SWITCHOVER || v->status == VRAM_DEVICE ||
-                        v->status == VRAM_COMPLETED;
-    if (r->sample.stopped && r->sample.stopped_at_ns == 0)
-        r->sample.stopped_at_ns = clock_ns();
+    r->sample.stopped = is_stopped(v->status);
     if (r->sample.stopped)
         atomic_store(&r->relay.drain, true);
 }
@@ -198,6 +203,10 @@ static void *poll_thread(void *arg)
             log_debug("memory", "query-migrate: %s", e.msg);
             continue;
         }
+        /* Before the first byte QEMU speaks of an earlier migration: the one that brought
+         * the guest here is "completed" for good. */
+        if (received == 0)
+            v = (struct vram){ .status = VRAM_NONE };
         take_sample(r, &v);
         if (v.status == VRAM_SETUP || v.status == VRAM_ACTIVE)
             atomic_store(&r->allowed, received);
@@ -233,8 +242,13 @@ static bool set_downtime(struct ram *r, struct err *e)
 {
     AUTO(json_put) struct json_object *p = NULL;
 
-    return vdom_qmp(r->move->dom, "query-migrate-parameters", NULL, &p, e) &&
-           json_get_u64(p, "downtime-limit", &r->old_downtime, e) &&
+    char word[64];
+
+    if (!vdom_qmp(r->move->dom, "query-migrate-parameters", NULL, &p, e) ||
+        !json_get_u64(p, "downtime-limit", &r->old_downtime, e))
+        return false;
+    snprintf(word, sizeof word, "downtime %llu", (unsigned long long)r->old_downtime);
+    return guard_say(r->move, word, e) &&
            vdom_set_max_downtime(r->move->dom, DOWNTIME_MS, e);
 }
 
@@ -323,23 +337,32 @@ void memory_released(struct move *m)
 
 /* --- the end --- */
 
-void memory_close(struct move *m)
+void memory_quiet(struct move *m)
 {
     struct ram *const r = m->ram;
 
-    if (r == NULL)
+    if (r == NULL || r->stop == NULL)
         return;
-    pthread_mutex_lock(&m->lock);
-    m->ram = NULL; /* the watch thread looks no more */
-    pthread_mutex_unlock(&m->lock);
-    if (r->stop != NULL)
-        cancel_set(r->stop);
+    cancel_set(r->stop);
     if (r->ram_on)
         pthread_join(r->ram, NULL);
     if (r->poll_on)
         pthread_join(r->poll, NULL);
     if (r->limit_on)
         pthread_join(r->limit, NULL);
+    r->ram_on = r->poll_on = r->limit_on = false;
+}
+
+void memory_close(struct move *m)
+{
+    struct ram *const r = m->ram;
+
+    if (r == NULL)
+        return;
+    memory_quiet(m);
+    pthread_mutex_lock(&m->lock);
+    m->ram = NULL; /* the watch thread looks no more */
+    pthread_mutex_unlock(&m->lock);
     if (r->migrate_on)
         pthread_join(r->migrate, NULL);
     m->moved_ram += atomic_load(&r->relay.received);
@@ -357,57 +380,6 @@ void memory_close(struct move *m)
     free(r);
 }
 
-static void note_pause(struct move *m)
-{
-    if (m->paused_at_ns != 0 && m->pause_ms < 0)
-        m->pause_ms = (clock_ns() - m->paused_at_ns) / NS_PER_MS;
-}
-
-/* Take the guest back at once, not when libvirt's own clean-up has finished: QMP "cont" as
- * soon as QEMU says that the migration is over and failed.  Only then: after "completed"
- * libvirt would go on to kill this QEMU although it ran again. */
-static void resume_early(struct move *m)
-{
-    const int64_t end = clock_ms() + 2000;
-    struct err e = { 0 };
-    struct vram v = { .status = VRAM_NONE };
-
-    while (clock_ms() < end && !proc_ended(m->qemu_pidfd)) {
-        if (!vdom_ram(m->ram->poll_dom, &v, &e))
-            return;
-        if (v.status == VRAM_FAILED || v.status == VRAM_CANCELLED)
-            break;
-        if (v.status == VRAM_COMPLETED || v.status == VRAM_NONE)
-            return;
-        clock_sleep_ms(5);
-    }
-    if (v.status != VRAM_FAILED && v.status != VRAM_CANCELLED)
-        return;
-    if (!vdom_qmp(m->ram->poll_dom, "cont", NULL, NULL, &e))
-        log_debug("undo", "cont: %s", e.msg);
-    else
-        note_pause(m);
-}
-
-static void make_sure_it_runs(struct move *m)
-{
-    const int64_t end = clock_ms() + ABORT_MS;
-    struct err e = { 0 };
-    enum vdom_run run;
-    enum vdom_why why;
-
-    while (!proc_ended(m->qemu_pidfd) && clock_ms() < end) {
-        if (vdom_state(m->dom, &run, &why, &e)) {
-            if (run != VDOM_PAUSED || vdom_resume(m->dom, &e))
-                return;
-        }
-        log_debug("undo", "resume: %s", e.msg);
-        clock_sleep_ms(200);
-    }
-    if (!proc_ended(m->qemu_pidfd))
-        log_warn("undo", "the guest could not be resumed: %s", e.msg);
-}
-
 void memory_undo(struct move *m)
 {
     struct ram *const r = m->ram;
@@ -415,23 +387,21 @@ void memory_undo(struct move *m)
 
     if (r == NULL)
         return;
-    if (!memory_ended(r)) {
-        log_info("undo", "cancelling the memory migration");
-        if (!vdom_job_abort(m->dom, &e))
-            log_debug("undo", "abort: %s", e.msg);
-        /* libvirt may not have got as far as connecting: nobody waits for us then. */
-        cancel_set(r->stop);
-        if (m->facts.run == VDOM_RUNNING)
-            resume_early(m);
-        if (!memory_wait(m, ABORT_MS))
-            log_warn("undo", "libvirt is still busy with the cancelled migration");
-    }
-    if (m->facts.run == VDOM_RUNNING)
-        make_sure_it_runs(m);
-    note_pause(m);
-    if (m->guard != NULL && !guard_say(m, "resumed", &e))
+    log_info("undo", "taking the guest back");
+    if (r->stop != NULL)
+        cancel_set(r->stop); /* the stream breaks: QEMU's migration fails */
+    m->source_unknown = !owner_take_back(m, &e);
+    /* The call may have begun only now; it finds its stream broken. */
+    if (!memory_wait(m, ABORT_MS))
+        log_warn("undo", "libvirt is still busy with the cancelled migration");
+    if (!m->source_unknown)
+        m->source_unknown = !owner_take_back(m, &e);
+    if (m->source_unknown)
+        log_warn("undo", "%s", e.msg);
+    else if (!guard_say(m, "resumed", &e))
         log_debug("undo", "guard: %s", e.msg);
-    if (r->old_downtime != 0 && !vdom_set_max_downtime(m->dom, r->old_downtime, &e))
+    if (r->old_downtime != 0 && m->dom != NULL &&
+        !vdom_set_max_downtime(m->dom, r->old_downtime, &e))
         log_debug("undo", "downtime limit: %s", e.msg);
     memory_close(m);
 }

@@ -34,6 +34,7 @@ enum {
     PAUSE_SLACK_MS =
         600, /* beyond the budget, then the guest is taken back (I11 has 1 s,
                              and taking back takes time too) */
+    LIBVIRT_AGAIN_MS = 30000, /* for a restarted libvirtd to answer */
     RESOLVE_MS = 600000, /* past the release: how long the destination is asked again */
 };
 
@@ -98,9 +99,13 @@ struct move {
 
     /* Switch. */
     atomic_int_fast64_t pause_deadline_ms; /* 0: none; read by watch */
-    int64_t paused_at_ns;                  /* 0: we never saw the guest stop */
+    atomic_int_fast64_t paused_at_ns;      /* 0: we never saw the guest stop */
     int64_t pause_ms;                      /* measured, -1 */
     bool released, committed;
+    char dst_state[16];    /* what COMMIT answered: "running", "paused", "off" */
+    bool gave_up;          /* released, and then cancelled after all */
+    bool source_destroyed; /* by us, paused and complete at the destination */
+    bool source_unknown;   /* after the undo: the guard has to go on */
     enum move_phase failed_in;
 
     /* Watch thread and progress. */
@@ -157,7 +162,6 @@ struct memory_sample {
     bool stopped; /* QEMU left "active": the guest is stopped, the stream ends */
     bool failed;  /* virDomainMigrate3 has returned an error */
     bool done;    /* it has returned well */
-    int64_t stopped_at_ns; /* when that was first seen; 0: not yet */
     int64_t since_sync_ms;
     uint64_t received;  /* bytes from QEMU so far, */
     uint64_t passed;    /* of those, taken by the destination's QEMU */
@@ -171,17 +175,36 @@ void memory_error(struct move *m, struct err *e);
 bool memory_wait(struct move *m, int timeout_ms);
 /* The whole stream may pass from here on (after RELEASE was answered). */
 void memory_released(struct move *m);
+/* Stop relay, poll and limit, which use m->link, so that it can be replaced. */
+void memory_quiet(struct move *m);
 /* Stop threads, close connections; the migration is over one way or the other. */
 void memory_close(struct move *m);
 
 /* --- switch.c, commit.c, finish.c --- */
 bool switch_run(struct move *m, struct err *e);
 void switch_undo(struct move *m);
+/* The guest is about to stop, or was seen stopped: the pause's clock and deadline start,
+ * once, and the guard is told.  Thread: main and poll. */
+void switch_pause_begins(struct move *m);
 bool commit_run(struct move *m, struct err *e);
 /* The source QEMU is dead: ask the destination until it runs the guest or says that it has
  * none.  For the guard as well.  Errors: ERR_GUEST, ERR_UNRESOLVED. */
 MUST_CHECK bool commit_forward(struct move *m, struct err *e);
 bool finish_run(struct move *m, struct err *e);
+
+/* --- owner.c: for the undo and the guard --- */
+/* A new connection to the source's libvirt, and the domain.  ERR_GUEST: no such domain. */
+MUST_CHECK bool owner_source(struct move *m, int timeout_ms, struct err *e);
+/* Whether the connection answers. */
+MUST_CHECK bool owner_source_alive(struct move *m, struct err *e);
+/* true: no job is left and the guest is as it was before the move, or has ended.
+ * false: that is not known. */
+MUST_CHECK bool owner_take_back(struct move *m, struct err *e);
+/* The source QEMU is dead: whether the guest had been running again after the release, so
+ * that what the destination has is old and COMMIT must not be sent. */
+MUST_CHECK bool owner_ran_again(struct move *m);
+/* ABORT at the destination, dialling again where a released move needs it. */
+void owner_abort_destination(struct move *m);
 
 /* --- watcher.c --- */
 MUST_CHECK bool watcher_start(struct move *m, struct err *e);
@@ -191,6 +214,7 @@ void watcher_stop(struct move *m);
 MUST_CHECK bool guard_start(struct move *m, struct err *e);
 /* Tell it a word of guard.c's table.  Errors: ERR_SYS the guard is gone. */
 MUST_CHECK bool guard_say(struct move *m, const char *word, struct err *e);
+/* Dismiss it.  Without this it goes on where we end. */
 void guard_bye(struct move *m);
 
 #endif

@@ -89,6 +89,7 @@ void move_free(struct move *m)
     free(m->persist_xml);
     if (m->qemu_pidfd >= 0)
         close(m->qemu_pidfd);
+    free(m->guard); /* not dismissed: it acts when this process has ended */
     cancel_free(m->halt);
     pthread_mutex_destroy(&m->lock);
     free(m);
@@ -143,9 +144,15 @@ void move_note(struct move *m, const char *fmt, ...)
  * that was reached on purpose stays. */
 static void move_failed(struct move *m, struct err *e)
 {
+    struct err se = { 0 };
+
     m->failed_in = m->progress.phase;
     log_debug("phase", "%s failed: %s", phase_names[m->failed_in], e->msg);
     move_enter(m, MOVE_UNDO);
+    /* A libvirtd that was restarted has dropped our connection, and the undo needs it. */
+    if (m->dom != NULL && m->failed_in > MOVE_PREFLIGHT &&
+        !owner_source_alive(m, &se) && !owner_source(m, LIBVIRT_AGAIN_MS, &se))
+        log_warn("undo", "%s", se.msg);
     if (e->kind == ERR_GUEST || e->kind == ERR_UNRESOLVED || e->kind == ERR_REFUSED ||
         e->kind == ERR_STALLED || e->kind == ERR_CONNECT)
         return;
@@ -211,8 +218,7 @@ static void ask_where(struct move *m, struct move_result *out)
         return;
     if (m->committed) {
         out->where = MOVE_AT_DESTINATION;
-        snprintf(out->state, sizeof out->state, "%s",
-                 m->facts.run == VDOM_RUNNING ? "running" : "paused");
+        snprintf(out->state, sizeof out->state, "%s", m->dst_state);
         return;
     }
     if (!vdom_state(m->dom, &run, &why, &e))
@@ -300,7 +306,8 @@ void move_run(struct move *m, struct move_result *out)
     m->started_ms = clock_ms();
     const bool ok = start(m, &e) && phases_run(phases, n, m, move_failed, &e);
 
-    (void)ok; /* the error says the same */
+    if (ok)
+        e = (struct err){ 0 };
     fill_result(m, &e, out);
     count_link(m, out);
     move_enter(m, MOVE_DONE);

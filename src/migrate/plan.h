@@ -8,6 +8,7 @@ struct plan_disk {
     char target[32];
     char src[PATHS_MAX], src_format[16];
     char dst[PATHS_MAX], dst_format[16];
+    bool block;         /* the destination is a block device, as its agent found */
     uint64_t size;      /* virtual, bytes */
     uint64_t allocated; /* at the source, bytes */
 };

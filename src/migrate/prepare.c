@@ -66,8 +66,11 @@ static bool take_disks(struct move *m, struct json_object *reply, struct err *e)
         const char *target;
         bool zero;
 
+        m->plan.disks[i].block = false;
         if (!json_get_str(o, "target", &target, e) ||
-            !json_get_bool(o, "zero", &zero, e))
+            !json_get_bool(o, "zero", &zero, e) ||
+            (json_has(o, "block") &&
+             !json_get_bool(o, "block", &m->plan.disks[i].block, e)))
             return false;
         if (strcmp(target, m->plan.disks[i].target) != 0)
             return err_set(e, ERR_PROTO, 0, "the agent answered for another disk");
@@ -157,23 +160,23 @@ static bool watch_qemu(struct move *m, struct err *e)
 bool prepare_run(struct move *m, struct err *e)
 {
     move_enter(m, MOVE_PREPARE);
-    if (!make_definitions(m, e) || !watch_qemu(m, e) || !dir_private(PATHS_STATE, e) ||
+    if (!watch_qemu(m, e) || !dir_private(PATHS_STATE, e) ||
         !journal_open(m->state_dir, &m->journal, e) ||
         !journal_step(m->journal, "prepared", journal_facts(m), e) ||
         !guard_start(m, e) || !fault_point("prepare", e))
         return false;
-    return make_images(m, e) && open_mirrors(m, e) && fault_point("prepare.done", e);
+    return make_images(m, e) && make_definitions(m, e) && open_mirrors(m, e) &&
+           fault_point("prepare.done", e);
 }
 
 void prepare_undo(struct move *m)
 {
-    struct err e = { 0 };
-    char path[64];
-
-    snprintf(path, sizeof path, "/moves/%s", m->id);
-    if (m->prepared && m->link != NULL && link_state(m->link) == LINK_OPEN &&
-        !link_call(m->link, "DELETE", path, NULL, CLOSE_MS, NULL, NULL, &e))
-        log_warn("undo", "the destination could not tidy up: %s", e.msg);
+    if (m->source_unknown) {
+        log_warn("undo", "this host's libvirt does not answer: the guard goes on");
+        return;
+    }
+    if (m->prepared)
+        owner_abort_destination(m);
     m->prepared = false;
     guard_bye(m);
     journal_close(m->journal);

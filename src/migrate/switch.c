@@ -19,18 +19,38 @@ static bool agent_post(struct move *m, const char *what, int timeout_ms, struct 
     return link_call(m->link, "POST", path, json_new(), timeout_ms, m->halt, NULL, e);
 }
 
+void switch_pause_begins(struct move *m)
+{
+    const int64_t now = clock_ns();
+    int_fast64_t none = 0;
+    struct err e = { 0 };
+
+    if (m->facts.run != VDOM_RUNNING ||
+        !atomic_compare_exchange_strong(&m->paused_at_ns, &none, now))
+        return;
+    atomic_store(&m->pause_deadline_ms,
+                 now / NS_PER_MS + (int64_t)m->cfg->max_downtime_ms + PAUSE_SLACK_MS);
+    if (!guard_say(m, "suspending", &e))
+        log_warn("switch", "%s", e.msg);
+}
+
+/* The guest stands still after this, whoever stopped it. */
 static bool suspend(struct move *m, struct err *e)
 {
-    struct memory_sample s;
+    enum vdom_run run;
+    enum vdom_why why;
 
-    if (m->facts.run != VDOM_RUNNING)
-        return true; /* it was paused when we came, and stays so */
-    memory_sample(m, &s);
-    m->paused_at_ns = s.stopped_at_ns != 0 ? s.stopped_at_ns : clock_ns();
-    atomic_store(&m->pause_deadline_ms, m->paused_at_ns / NS_PER_MS +
-                                            (int64_t)m->cfg->max_downtime_ms +
-                                            PAUSE_SLACK_MS);
-    return vdom_suspend(m->dom, e);
+    if (m->facts.run == VDOM_RUNNING) {
+        switch_pause_begins(m);
+        if (!vdom_suspend(m->dom, e))
+            return false;
+    }
+    if (!vdom_state(m->dom, &run, &why, e))
+        return false;
+    return run == VDOM_PAUSED
+               ? true
+               : err_set(e, ERR_VIRT, 0, "the guest does not stand still (%s)",
+                         vdom_run_name(run));
 }
 
 /* QEMU has sent all of RAM and the device state, and waits for the destination. */
@@ -70,17 +90,20 @@ static bool release(struct move *m, struct err *e)
         return false;
     /* From here on the destination may complete, whatever the answer to this call is. */
     m->released = true;
-    if (!agent_post(m, "release", CALL_MS, e))
-        return false;
     memory_released(m);
+    if (!agent_post(m, "release", CALL_MS, e)) {
+        /* Refused: the agent says for certain that nothing was passed on. */
+        if (e->kind == ERR_REFUSED)
+            m->released = false;
+        return false;
+    }
     return fault_point("switch.released", e);
 }
 
 static bool switch_steps(struct move *m, struct err *e)
 {
-    if (!journal_step(m->journal, "suspending", NULL, e) ||
-        !guard_say(m, "suspending", e) || !fault_point("switch", e) || !suspend(m, e) ||
-        !fault_point("switch.suspended", e))
+    if (!journal_step(m->journal, "suspending", NULL, e) || !fault_point("switch", e) ||
+        !suspend(m, e) || !fault_point("switch.suspended", e))
         return false;
     log_ram(m, "suspended");
     const int64_t t0 = clock_ns();
@@ -103,13 +126,17 @@ static bool switch_steps(struct move *m, struct err *e)
 
 bool switch_run(struct move *m, struct err *e)
 {
+    struct err se = { 0 };
+
     move_enter(m, MOVE_SWITCH);
-    if (switch_steps(m, e))
+    if (switch_steps(m, &se))
         return true;
-    if (!m->released)
+    if (!m->released) {
+        *e = se;
         return false;
+    }
     /* Released, and the answer is missing: the commit phase finds out what came of it. */
-    log_warn("switch", "release: %s", e->msg);
+    log_warn("switch", "release: %s", se.msg);
     return true;
 }
 

@@ -250,6 +250,12 @@ struct link *dial_link(struct dial *d)
     return d->link;
 }
 
+void dial_kill(struct dial *d)
+{
+    /* The process is reaped in dial_close() only, so the pid is still its own. */
+    kill(d->ssh.pid, SIGKILL);
+}
+
 void dial_close(struct dial *d)
 {
     struct err e = { 0 };

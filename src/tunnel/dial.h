@@ -36,6 +36,8 @@ struct dial; /* the ssh process, its stderr reader, the link */
 MUST_CHECK bool dial_open(const struct dial_cfg *cfg, const struct cancel *cancel,
                           struct dial **out, struct err *e);
 struct link *dial_link(struct dial *d);
+/* End ssh at once: the link breaks now instead of when its heartbeat stops.  Thread: any. */
+void dial_kill(struct dial *d);
 /* Orderly end of the link, then of ssh (SIGTERM after 2 s). */
 void dial_close(struct dial *d);
 void dial_close_auto(struct dial **d);

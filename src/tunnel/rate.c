@@ -1,7 +1,8 @@
 #include "tunnel/rate.h"
 
 enum {
-    BURST_PARTS = 50,    /* of a second: the bucket holds 20 ms */
+    BURST_PARTS = 50,    /* of a second: a single write is 20 ms */
+    DEPTH_WRITES = 5,    /* in the bucket: a thread that is 100 ms late catches up */
     BURST_MIN = 4 << 10, /* bytes; below it frame headers would cost more than 1 % */
     NS = 1000000000,
 };
@@ -19,9 +20,14 @@ static int64_t earned(uint64_t per_s, int64_t ns)
     return (int64_t)(per_s * (uint64_t)(ns / NS) + per_s * (uint64_t)(ns % NS) / NS);
 }
 
+static int64_t depth(const struct rate *r)
+{
+    return (int64_t)(DEPTH_WRITES * rate_burst(r));
+}
+
 static void refill(struct rate *r, int64_t now_ns)
 {
-    const int64_t full = (int64_t)rate_burst(r);
+    const int64_t full = depth(r);
     const int64_t add = earned(r->per_s, now_ns - r->at_ns);
 
     if (add >= full - r->tokens) {
@@ -45,8 +51,8 @@ void rate_set(struct rate *r, uint64_t per_s, int64_t now_ns)
         r->tokens = 0;
     r->per_s = per_s > MAX_PER_S ? 0 : per_s;
     r->at_ns = now_ns;
-    if (r->per_s != 0 && r->tokens > (int64_t)rate_burst(r))
-        r->tokens = (int64_t)rate_burst(r);
+    if (r->per_s != 0 && r->tokens > depth(r))
+        r->tokens = depth(r);
 }
 
 void rate_take(struct rate *r, uint64_t bytes, int64_t now_ns)

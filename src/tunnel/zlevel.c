@@ -8,18 +8,18 @@ static const int levels[] = { 0, -5, -3, -1, 1, 2, 3, 5, 7, 9 };
 enum {
     STEPS = sizeof levels / sizeof levels[0],
     FIRST_STEP = 4,            /* level 1 */
-    WINDOW_NS = 100 * 1000000, /* of work between two decisions, */
+    WINDOW_NS = 100 * 1000000, /* of time between two decisions, */
     WINDOW_BYTES = 64 << 20,   /* or so many bytes, whichever comes first */
-    BLOCKED_PERCENT = 40,      /* of the busy time: the link is the bottleneck */
+    BLOCKED_PERCENT = 40,      /* of the time with work: the link is the bottleneck */
     FREE_PERCENT = 10,         /* less than that: the CPU is */
     IDLE_PERCENT = 66,         /* of all time: the source is, leave it */
-    WORSE_PERCENT = 95,        /* of the speed before: the step was wrong */
-    HOLD_FIRST = 8,
-    HOLD_MAX = 256,     /* windows */
+    HOLD_FIRST = 8,            /* windows */
+    HOLD_MAX = 256,
     DENSE_PERCENT = 97, /* of the plain size: did not shrink */
     DENSE_CHUNKS = 4,   /* in a row: pass them as they are */
-    SKIP_FIRST = 16,
-    SKIP_MAX = 128, /* chunks */
+    SKIP_FIRST = 4,     /* chunks; a sample of dense data is cheap, */
+    SKIP_MAX = 16,      /* missing what would shrink is not */
+    WORTH_PERCENT = 50, /* shrinks so far: is never stored to save CPU */
 };
 
 void zlevel_init(struct zlevel *z, int level)
@@ -33,19 +33,38 @@ void zlevel_init(struct zlevel *z, int level)
 
 bool zlevel_raw(struct zlevel *z)
 {
-    if (z->adapts && z->step == 0)
-        return true;
     if (z->skip == 0)
         return false;
     z->skip--;
     return true;
 }
 
-static void density(struct zlevel *z, uint64_t plain, uint64_t packed)
+static void step(struct zlevel *z, int by)
 {
-    if (packed * 100 <= plain * DENSE_PERCENT) {
+    z->step += by;
+    if (z->step > 0)
+        z->level = levels[z->step];
+    z->moved = by;
+}
+
+static bool shrinks(uint64_t plain, uint64_t packed, unsigned percent)
+{
+    return packed * 100 <= plain * percent;
+}
+
+/* What a compressed chunk says about the next ones. */
+static void sample(struct zlevel *z, uint64_t plain, uint64_t packed)
+{
+    const bool store = z->adapts && z->step == 0;
+
+    if (store && shrinks(plain, packed, WORTH_PERCENT)) {
+        step(z, 1);
+        return;
+    }
+    if (shrinks(plain, packed, DENSE_PERCENT)) {
         z->dense = 0;
         z->skips = SKIP_FIRST;
+        z->skip = store ? SKIP_MAX : 0;
         return;
     }
     if (++z->dense < DENSE_CHUNKS)
@@ -57,71 +76,62 @@ static void density(struct zlevel *z, uint64_t plain, uint64_t packed)
         z->skips *= 2;
 }
 
-static void step(struct zlevel *z, int by)
-{
-    z->step += by;
-    z->level = levels[z->step];
-    z->moved = by;
-}
-
 /* What the window asks for: -1 faster, +1 smaller, 0 stay. */
 static int wish(const struct zlevel *z)
 {
-    const int64_t busy = z->comp_ns + z->blocked_ns;
+    const int64_t work = z->busy_ns + z->blocked_ns;
 
-    if (z->blocked_ns * 100 > busy * BLOCKED_PERCENT)
+    if (z->blocked_ns * 100 > work * BLOCKED_PERCENT)
         return z->step < STEPS - 1 ? 1 : 0;
-    if (z->blocked_ns * 100 < busy * FREE_PERCENT)
-        return z->step > 0 ? -1 : 0;
-    return 0;
+    if (z->blocked_ns * 100 >= work * FREE_PERCENT || z->step == 0)
+        return 0;
+    if (z->step == 1 && shrinks(z->sampled, z->packed, WORTH_PERCENT))
+        return 0;
+    return -1;
 }
 
 static void decide(struct zlevel *z)
 {
-    const int64_t all = z->comp_ns + z->blocked_ns + z->idle_ns;
-    const double speed = (double)z->plain / (double)(all > 0 ? all : 1);
-    const int moved = z->moved;
+    const int64_t all = z->busy_ns + z->blocked_ns + z->idle_ns;
+    const int by = wish(z), moved = z->moved;
 
-    z->moved = 0;
     if (z->hold > 0 && --z->hold == 0)
         z->refused = 0;
-    if (z->idle_ns * 100 > all * IDLE_PERCENT)
+    if (z->idle_ns * 100 > all * IDLE_PERCENT || z->dense >= DENSE_CHUNKS - 1)
         return;
-    if (moved != 0 && speed * 100 < z->before * WORSE_PERCENT) {
-        step(z, -moved);
+    z->moved = 0;
+    if (moved != 0 && by == -moved) {
+        step(z, by);
         z->moved = 0;
         z->refused = moved;
         z->hold = z->backoff;
         if (z->backoff < HOLD_MAX)
             z->backoff *= 2;
-        return;
-    }
-    if (moved != 0)
-        z->backoff = HOLD_FIRST;
-    z->before = speed;
-
-    const int by = wish(z);
-    if (by != 0 && by != z->refused)
+    } else if (by != 0 && by != z->refused) {
+        if (moved != 0)
+            z->backoff = HOLD_FIRST;
         step(z, by);
+    }
+    if (z->step == 0 && z->skip == 0)
+        z->skip = SKIP_MAX;
 }
 
-void zlevel_chunk(struct zlevel *z, uint64_t plain, uint64_t packed, int64_t comp_ns,
+void zlevel_chunk(struct zlevel *z, uint64_t plain, uint64_t packed, int64_t busy_ns,
                   int64_t blocked_ns, int64_t idle_ns)
 {
     if (packed != 0)
-        density(z, plain, packed);
+        sample(z, plain, packed);
     if (!z->adapts)
         return;
     z->plain += plain;
-    z->comp_ns += comp_ns;
+    z->sampled += packed != 0 ? plain : 0;
+    z->packed += packed;
+    z->busy_ns += busy_ns;
     z->blocked_ns += blocked_ns;
     z->idle_ns += idle_ns;
-    if (z->comp_ns + z->blocked_ns + z->idle_ns < WINDOW_NS && z->plain < WINDOW_BYTES)
+    if (z->busy_ns + z->blocked_ns + z->idle_ns < WINDOW_NS && z->plain < WINDOW_BYTES)
         return;
-    /* A long wait for input says nothing about either; neither do chunks that were not
-     * compressed because they are dense. */
-    if (z->dense < DENSE_CHUNKS - 1 || z->step == 0)
-        decide(z);
-    z->plain = 0;
-    z->comp_ns = z->blocked_ns = z->idle_ns = 0;
+    decide(z);
+    z->plain = z->sampled = z->packed = 0;
+    z->busy_ns = z->blocked_ns = z->idle_ns = 0;
 }

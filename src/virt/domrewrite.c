@@ -59,7 +59,7 @@ static bool set_driver(xmlNodePtr disk, const char *format)
     return true;
 }
 
-static bool set_source(xmlNodePtr disk, const char *path)
+static bool set_source(xmlNodePtr disk, const struct domdisk_to *to)
 {
     const xmlNodePtr source = child_or_new(disk, "source");
     const xmlNodePtr chain = xml_child(disk, "backingStore");
@@ -71,7 +71,8 @@ static bool set_source(xmlNodePtr disk, const char *path)
     if (chain != NULL)
         make_empty(chain); /* <backingStore/> ends the chain: libvirt does not probe */
     remove_node(xml_child(disk, "dataStore"));
-    return xmlSetProp(source, X("file"), X(path)) != NULL;
+    return xmlSetProp(disk, X("type"), X(to->block ? "block" : "file")) != NULL &&
+           xmlSetProp(source, X(to->block ? "dev" : "file"), X(to->path)) != NULL;
 }
 
 /* XML cannot carry control characters. */
@@ -94,8 +95,7 @@ static bool rewrite_disk(xmlNodePtr domain, const struct domdisk_to *to, struct 
             e, ERR_USAGE, 0,
             "disk %s: a path must be absolute UTF-8 without control characters",
             to->target);
-    if (xmlSetProp(disk, X("type"), X("file")) == NULL ||
-        !set_driver(disk, to->format) || !set_source(disk, to->path))
+    if (!set_driver(disk, to->format) || !set_source(disk, to))
         return err_set(e, ERR_SYS, ENOMEM, "domain XML");
     return true;
 }

@@ -69,10 +69,11 @@ void dominfo_fini_auto(struct dominfo *d);
 struct domdisk_to {
     const char *target; /* which */
     const char *path, *format;
+    bool block; /* a block device */
 };
 
-/* @xml with the sources of those disks replaced: <source file=...>, type='file', driver
- * type, no <backingStore> chain (an empty element), no index attributes, no slices,
+/* @xml with the sources of those disks replaced: type='file' and <source file=...>, or
+ * type='block' and <source dev=...>, driver type, no <backingStore> chain (an empty element), no index attributes, no slices,
  * no seclabel of the source file.  Everything else byte-identical in meaning.
  * The result is for DEST_XML (of the live, migratable XML) and PERSIST_XML (inactive).
  * *out: free(3).  Errors: ERR_PROTO; ERR_USAGE a target that is not there. */

@@ -115,10 +115,21 @@ faulty_attempt() {
     on b rm -f /run/agent-fault
 }
 
+guard_gone() { ! on a pgrep -f '^/proc/self/exe guard' > /dev/null; }
+
+wait_guard() {
+    local end=$((SECONDS + 30))
+    until guard_gone; do
+        [ $SECONDS -lt $end ] || failed "the guard is still there after 30 s"
+        sleep 0.1
+    done
+}
+
 expect_end() {
     if [ "$1" = killed ]; then
         expect_status 137
-        # it said nothing of the end
+        # it said nothing of the end, and the guard is left with the rest
+        wait_guard
         mv "$ATTEMPT/status" "$ATTEMPT/status.killed"
         mv "$ATTEMPT/json" "$ATTEMPT/json.killed"
     else

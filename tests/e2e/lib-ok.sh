@@ -5,6 +5,8 @@
 #                       attempt: snmigrate --json OPTION... from host a; what it wrote is
 #                       looked at, too.  Without the last two: VM root@hostb
 #   moved [judge options]   the attempt: exit status 0, and the invariants hold
+#   judge_but LINE [judge options]   all invariants hold but this one, which is not
+#                       made for what is tested here: it must fail
 #   result FILTER       of jq, on the attempt's result line
 #   holds WHAT TEST...  "ok WHAT" if "[ TEST... ]" is true, else the test fails
 #   within SECONDS CMD  CMD is true in time
@@ -38,6 +40,15 @@ json_is_sound() {
         failed "the JSON output has not one object per line"
     [ "$(result .status)" = "$(< "$ATTEMPT/status")" ] ||
         failed "JSON says status $(result .status)"
+}
+
+judge_but() {
+    local line=$1
+    shift
+    ! (judge "$@") > "$ATTEMPT/verdict" || failed "not seen: $line"
+    grep -vxF -e "$line" -e "FAILED: an invariant does not hold" "$ATTEMPT/verdict"
+    [ "$(grep '^FAIL ' "$ATTEMPT/verdict")" = "$line" ] || failed "an invariant does not hold"
+    echo "ok   as wanted: ${line#FAIL }"
 }
 
 result() { tail -n 1 "$ATTEMPT/json" | jq -r "$1"; }

@@ -75,8 +75,6 @@ guest() { # qemu-io commands
 }
 
 busy_guest() { # many small writes, from a seed, until the file "enough" is there
-    local i
-
     RANDOM=$1
     while [ ! -e enough ]; do
         guest "write -q -P $((RANDOM % 255 + 1)) $((RANDOM * 512)) $((RANDOM % 200 * 512 + 512))" \
@@ -98,7 +96,8 @@ run() { # FORMAT OF THE SOURCE, OF THE DESTINATION
         --blockdev driver=file,node-name=file,filename=a.img,discard=unmap \
         --blockdev "driver=$1,node-name=disk,file=file,discard=unmap" \
         --nbd-server "addr.type=unix,addr.path=$PWD/src,max-connections=0" 2>src.log; }
-    server_pid[src]=$qsd_PID
+    # shellcheck disable=SC2154 # coproc sets it
+    adopt src "$qsd_PID"
     exec {to_qsd}>&"${qsd[1]}" {from_qsd}<&"${qsd[0]}" # those of bash are not inherited
     qmp '{"execute": "qmp_capabilities"}' >/dev/null
     qmp '{"execute": "block-export-add", "arguments": {"type": "nbd", "id": "guest",
@@ -131,8 +130,8 @@ run() { # FORMAT OF THE SOURCE, OF THE DESTINATION
     [ "$(jq '.data + .zeroed' result.json)" -le $((3 * 65536)) ] ||
         die "too much: $(cat result.json)"
     qmp '{"execute": "quit"}' >/dev/null
-    wait "${server_pid[src]}" || true
-    unset 'server_pid[src]'
+    wait "$(pid_of src)" || true
+    forget src
     exec {to_qsd}>&- {from_qsd}<&-
     stop dst
     same "$1" a.img "$2" b.img

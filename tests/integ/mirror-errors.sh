@@ -74,11 +74,11 @@ mirror_fails 1 "dst: NBD handshake" --export=wrong dst dst
 serve_nbdkit src -r --filter=exitwhen --filter=rate file a.raw rate=16M
 stop dst
 serve_nbdkit dst file b.raw
-(sleep 0.5 && kill -KILL "${server_pid[src]}") &
+(sleep 0.5 && kill -KILL "$(pid_of src)") &
 mirror_fails 1 "src: connection lost" src dst
 stop src
 serve_nbdkit src -r file a.raw
 stop dst
 serve_nbdkit dst --filter=rate file b.raw rate=16M
-(sleep 0.5 && kill -KILL "${server_pid[dst]}") &
+(sleep 0.5 && kill -KILL "$(pid_of dst)") &
 mirror_fails 1 "dst: " src dst

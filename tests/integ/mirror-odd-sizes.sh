@@ -31,5 +31,34 @@ noise 6 70000 | put a.raw 1000000
 serve_qemu src --read-only --format=raw a.raw
 serve_qemu dst --format=raw b.raw
 copy
-noise 7 $size | put b.raw 0
+noise 7 3000000 | put b.raw 0
+noise 7 3000000 | put b.raw $((size - 3000000))
 copy
+
+# A disk that is no whole number of the server's blocks: its rest is tried, and whether it
+# can be reached is the server's to say.
+size=$((1000 * 4096 + 512))
+noise 8 $size >a.raw
+stop src
+stop dst
+policy="blocksize-minimum=4096 blocksize-preferred=4096 blocksize-error-policy"
+for side in src dst; do
+    noise 9 $size >b.raw
+    # shellcheck disable=SC2086 # a list of words
+    case $side in
+    src) serve_nbdkit src -r --filter=blocksize-policy file a.raw $policy=allow ;;
+    dst) serve_nbdkit src -r file a.raw ;;
+    esac
+    # shellcheck disable=SC2086
+    case $side in
+    src) serve_nbdkit dst file b.raw ;;
+    dst) serve_nbdkit dst --filter=blocksize-policy file b.raw $policy=allow ;;
+    esac
+    copy
+    stop src
+    stop dst
+done
+# shellcheck disable=SC2086
+serve_nbdkit src -r --filter=blocksize-policy file a.raw $policy=error
+serve_nbdkit dst file b.raw
+mirror_fails 1 "src: read of 512 bytes at 4096000: Invalid argument" src dst

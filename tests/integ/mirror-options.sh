@@ -17,14 +17,9 @@ mirror_fails 2 "--request-size: 64M is no power of two from" --request-size=64M 
 mirror_fails 2 "--connections" -C nine one two
 
 mirror --version | grep -qE '^nbd-mirror [0-9]+\.[0-9]+' || die "--version"
-mirror --help | grep -q '^  -C, --connections=N ' || die "--help"
+mirror --help >help.txt
+grep -q '^  -C, --connections=N ' help.txt || die "--help"
 mirror --help >/dev/full 2>/dev/null && die "a full stdout is no success"
-
-# Everything that --help names is in the manual, and the other way round.
-page=$SOURCES/nbd-mirror/nbd-mirror.1
-diff <(mirror --help | grep -oE -- '--[a-z-]+' | sort -u) \
-    <(grep -oE '^\.It .*Fl -[a-z-]+' "$page" | grep -oE 'Fl -[a-z-]+' | sed 's/Fl /-/' |
-        grep -v 'destination-is-zero' | sort -u) || die "--help and $page differ"
 
 head -c 3000000 /dev/urandom >a.raw
 truncate -s 5000000 a.raw

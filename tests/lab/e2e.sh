@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # e2e.sh - what an end-to-end test sources:  . "$(dirname "$0")/../lab/e2e.sh"
 #
-#   lab_begin [lab up options]   a lab of the test's own, events recorded, taken down at exit
+#   lab_begin [lab up options]   a lab of the test's own, events recorded, taken down at exit;
+#                                $LAB_UP: more options, from whoever runs the test
 #   attempt VM CMD...            state before; CMD on host a; status, stdout, stderr kept
 #   judge [invariants options]   the invariants after the attempt; ends the test if one fails
 #   expect_status N              of the attempt
@@ -58,7 +59,8 @@ lab_begin() {
     WORK=$LAB_DIR/work
     trap lab_end EXIT
     trap 'exit 1' HUP INT TERM
-    lab up "$@"
+    # shellcheck disable=SC2086 # several
+    lab up ${LAB_UP:-} "$@"
     mkdir "$WORK"
     lab events start
 }

@@ -166,7 +166,8 @@ static bool mem_start(struct disk *disk, struct disk_cmd *cmd, struct err *e)
     if (cmd->op != DISK_FLUSH) {
         assert(cmd->len > 0 && cmd->off < m->size && cmd->len <= m->size - cmd->off);
         assert(cmd->off % m->block_min == 0);
-        assert(cmd->len % m->block_min == 0 || cmd->off + cmd->len == m->size);
+        assert(cmd->len % m->block_min == 0 ||
+               (cmd->op != DISK_STATUS && cmd->off + cmd->len == m->size));
     }
     if (cmd->op == DISK_READ || cmd->op == DISK_WRITE)
         assert(cmd->len <= m->block_max);

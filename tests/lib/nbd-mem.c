@@ -381,11 +381,12 @@ bool nbd_mem_dial(void *ctx, int *fd, struct err *e)
     assert(c->payload != NULL);
     if (!unix_pair(pair, e))
         abort();
-    c->fd = pair[0];
+    const unsigned i = atomic_load(&m->connections);
+    c->fd = m->fd[i] = pair[0];
     *fd = pair[1];
-    if (pthread_create(&m->thread[atomic_fetch_add(&m->connections, 1)], NULL, serve,
-                       c))
+    if (pthread_create(&m->thread[i], NULL, serve, c))
         abort();
+    atomic_store(&m->connections, i + 1);
     return true;
 }
 

@@ -52,13 +52,14 @@ enum nbd_lie {
 
 struct nbd_mem {
     uint8_t *bytes;
-    uint64_t size;      /* of ->bytes */
-    uint64_t size_told; /* to clients; the same at first */
-    uint8_t *dirty;     /* a bitmap "b", a byte each; NULL: none */
+    uint64_t size;              /* of ->bytes */
+    _Atomic uint64_t size_told; /* to clients; the same at first */
+    uint8_t *dirty;             /* a bitmap "b", a byte each; NULL: none */
     bool no_structured, read_only, no_zero, no_flush, no_multi_conn;
     uint32_t block[3]; /* minimum, preferred, maximum; all 0: not told */
-    enum nbd_lie lie;
-    unsigned lie_at, lie_after, lie_errno;
+    /* These may be changed at any time. */
+    _Atomic enum nbd_lie lie;
+    atomic_uint lie_at, lie_after, lie_errno;
 
     atomic_uint count[8];    /* commands, by number */
     atomic_uint connections; /* ever */

@@ -126,6 +126,22 @@ static void image__journal_form_is_read_back(void **state)
     assert_string_equal(back.format, "qcow2");
     assert_int_equal(back.size, 10 * MIB);
     assert_memory_equal(&back.id, &im.id, sizeof im.id);
+
+    static const char *const bad[] = { "",
+                                       "1",
+                                       "1:2",
+                                       "1:2:",
+                                       "1:2:3 ",
+                                       "1:2:x",
+                                       "01:2:3",
+                                       "1:2:3:4",
+                                       "-1:2:3",
+                                       " 1:2:3",
+                                       "1:2:11111111111111111" };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        json_add_str(o, "id", bad[i]);
+        assert_err(image_from_json(o, &back, &e), e, ERR_PROTO);
+    }
 }
 
 /* ---- making ------------------------------------------------------------------------------ */

@@ -522,12 +522,14 @@ static bool hand_on(struct wire *w, int from, uint64_t *seen)
 static void *wire_main(void *arg)
 {
     struct wire *const w = arg;
+    enum { LIFE_MS = 1500 }; /* a lost frame may leave one waiting for its answer */
+    const int64_t end = clock_ms() + LIFE_MS;
     uint64_t seen[2] = { 0, 0 };
 
-    for (bool on = true; on;) {
+    for (bool on = true; on && clock_ms() < end;) {
         struct pollfd p[2] = { { w->fd[0], POLLIN, 0 }, { w->fd[1], POLLIN, 0 } };
 
-        if (poll(p, 2, -1) < 0)
+        if (poll(p, 2, clock_left_ms(end)) < 0)
             continue;
         for (int i = 0; i < 2 && on; i++)
             if (p[i].revents != 0)

@@ -117,6 +117,21 @@ static void feed__an_empty_disk_ends_at_once(void **state)
     take_gives(FEED_END);
 }
 
+static void feed__what_is_no_whole_block_is_data_without_asking(void **state)
+{
+    (void)state;
+    start((struct feed_cfg){
+        .rule = { .use = { true, true }, .align = 4096, .size = 2 * 4096 + 512 } });
+    assert_int_equal(counter_get(&counters.pass_total), 512);
+    take_is(2 * 4096, 512, PIECE_DATA);
+    struct extents *x = ask_is(0, 2 * 4096);
+    record_all(x, EXTENTS_ALLOC, 0);
+    record_all(x, EXTENTS_DIRTY, D);
+    tell();
+    take_is(0, 2 * 4096, PIECE_DATA);
+    take_gives(FEED_END);
+}
+
 static void feed__asks_ahead_by_one_answer(void **state)
 {
     const uint64_t w = FEED_WINDOW_MIN;
@@ -268,6 +283,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST_F(feed__without_contexts_all_is_data),
         TEST_F(feed__an_empty_disk_ends_at_once),
+        TEST_F(feed__what_is_no_whole_block_is_data_without_asking),
         TEST_F(feed__asks_ahead_by_one_answer),
         TEST_F(feed__questions_grow_up_to_32_bits),
         TEST_F(feed__asks_again_behind_a_short_answer),

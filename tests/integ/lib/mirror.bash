@@ -77,6 +77,17 @@ server() {
     wait_for 20 listening "$name"
 }
 
+# For servers that a test starts or ends in its own way.
+pid_of() {
+    echo "${server_pid[$1]}"
+}
+adopt() { # NAME PID
+    server_pid[$1]=$2
+}
+forget() {
+    unset "server_pid[$1]"
+}
+
 serve_qemu() {
     local name=$1
 

@@ -1,0 +1,127 @@
+#include "unit.h"
+
+#include "tunnel/rate.h"
+
+static const int64_t second = 1000000000;
+
+/* Bytes that go out in @ns when a sender of @size per write does what it may. */
+static uint64_t run(struct rate *r, int64_t from_ns, int64_t ns, uint64_t size)
+{
+    uint64_t sent = 0;
+
+    for (int64_t now = from_ns; now < from_ns + ns;) {
+        const int64_t wait = rate_wait_ns(r, now);
+
+        if (wait == 0) {
+            rate_take(r, size, now);
+            sent += size;
+        }
+        now += wait != 0 ? wait : 1000; /* a write takes 1 us */
+    }
+    return sent;
+}
+
+static void assert_near(uint64_t got, uint64_t want)
+{
+    if (got < want - want / 50 || got > want + want / 50)
+        fail_msg("%llu bytes instead of %llu", (unsigned long long)got,
+                 (unsigned long long)want);
+}
+
+static void rate__limit_holds_over_time(void **state)
+{
+    static const uint64_t limits[] = { 10000, 1000000, 12345678, 100000000,
+                                       1500000000 };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
+        struct rate r = { 0 };
+
+        rate_set(&r, limits[i], 5 * second);
+        assert_near(run(&r, 5 * second, 20 * second, rate_burst(&r)), 20 * limits[i]);
+        rate_set(&r, limits[i], 25 * second);
+        assert_near(run(&r, 25 * second, 20 * second, 1 + rate_burst(&r) / 7),
+                    20 * limits[i]);
+    }
+}
+
+static void rate__asking_often_loses_nothing(void **state)
+{
+    struct rate r = { 0 };
+    uint64_t sent = 0;
+
+    (void)state;
+    rate_set(&r, 1500000, 0); /* 1.5 bytes per microsecond */
+    for (int64_t now = 0; now < 2 * second; now += 1000)
+        if (rate_wait_ns(&r, now) == 0) {
+            rate_take(&r, 100, now);
+            sent += 100;
+        }
+    assert_near(sent, 3000000);
+}
+
+static void rate__no_limit_never_waits(void **state)
+{
+    struct rate r = { 0 };
+
+    (void)state;
+    rate_set(&r, 0, 0);
+    rate_take(&r, 1ull << 40, 0);
+    assert_int_equal(rate_wait_ns(&r, 0), 0);
+    assert_true(rate_burst(&r) == UINT64_MAX);
+    rate_set(&r, UINT64_MAX, 0); /* above what can be counted */
+    rate_take(&r, 1ull << 40, 0);
+    assert_int_equal(rate_wait_ns(&r, 0), 0);
+}
+
+static void rate__idle_time_saves_a_tenth_of_a_second(void **state)
+{
+    struct rate r = { 0 };
+
+    (void)state;
+    rate_set(&r, 1000000, 0);
+    assert_int_equal(rate_wait_ns(&r, 1000 * second), 0);
+    rate_take(&r, 100000, 1000 * second);
+    assert_true(rate_wait_ns(&r, 1000 * second) > 0);
+}
+
+static void rate__what_did_not_wait_is_owed(void **state)
+{
+    struct rate r = { 0 };
+
+    (void)state;
+    rate_set(&r, 1000000, 0);
+    rate_take(&r, 3000000, 0);
+    assert_true(rate_wait_ns(&r, 0) > 2 * second);
+    assert_true(rate_wait_ns(&r, 2 * second) > second / 2);
+    assert_int_equal(rate_wait_ns(&r, 3 * second + second / 100), 0);
+}
+
+static void rate__change_takes_effect_at_once(void **state)
+{
+    struct rate r = { 0 };
+
+    (void)state;
+    rate_set(&r, 1000, 0);
+    rate_take(&r, 10000, 0);
+    assert_true(rate_wait_ns(&r, 0) > 9 * second);
+    rate_set(&r, 100000000, 0);
+    assert_true(rate_wait_ns(&r, 0) < second / 1000);
+    assert_near(run(&r, 0, 10 * second, 1000000), 1000000000);
+    rate_set(&r, 1000000, 10 * second); /* what the larger bucket held is not kept */
+    assert_near(run(&r, 10 * second, 10 * second, 20000), 10000000);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(rate__limit_holds_over_time),
+        TEST(rate__asking_often_loses_nothing),
+        TEST(rate__no_limit_never_waits),
+        TEST(rate__idle_time_saves_a_tenth_of_a_second),
+        TEST(rate__what_did_not_wait_is_owed),
+        TEST(rate__change_takes_effect_at_once),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
