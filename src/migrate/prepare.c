@@ -95,8 +95,10 @@ static bool make_definitions(struct move *m, struct err *e)
     struct domdisk_to to[DOMXML_DISKS_MAX];
 
     for (size_t i = 0; i < m->plan.n; i++)
-        to[i] = (struct domdisk_to){ m->plan.disks[i].target, m->plan.disks[i].dst,
-                                     m->plan.disks[i].dst_format };
+        to[i] = (struct domdisk_to){ .target = m->plan.disks[i].target,
+                                     .path = m->plan.disks[i].dst,
+                                     .format = m->plan.disks[i].dst_format,
+                                     .block = m->plan.disks[i].block };
     return domxml_rewrite(m->xml_live, to, m->plan.n, &m->dest_xml, e) &&
            (m->xml_inactive == NULL ||
             domxml_rewrite(m->xml_inactive, to, m->plan.n, &m->persist_xml, e));
