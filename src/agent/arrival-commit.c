@@ -22,7 +22,7 @@ static bool is_settled(const struct arrival *a, const struct guest_look *now)
 {
     return guest_is_ready(now) || now->run == VDOM_RUNNING ||
            (arrival_at(a) == ARRIVAL_COMMITTED &&
-            (now->run == VDOM_NONE || now->run == VDOM_OFF));
+            (now->run == VDOM_NONE || now->run == VDOM_OFF || guest_has_run(now)));
 }
 
 /* Wait until the guest is loaded and nothing of the migration is under way. */
@@ -71,6 +71,21 @@ static bool resume(struct arrival *a, struct guest_look *now, struct err *e)
     return true;
 }
 
+/* The guest runs, and the source is to hear so, whatever becomes of the entry: a later
+ * agent finds "committed" and looks at the domain. */
+static void enter_running(struct arrival *a)
+{
+    struct json_object *const more = json_add_str(json_new(), "state", a->ran_state);
+    struct err why = { 0 };
+
+    json_add_u64(more, "ms", a->ran_ms);
+    if (arrival_enter(a, ARRIVAL_RUNNING, more, &why))
+        return;
+    log_warn("agent", "move %.8s: %s is %s, which is not written down: %s", a->id,
+             a->name, a->ran_state, why.msg);
+    arrival_move(a, ARRIVAL_RUNNING);
+}
+
 static bool commit(struct arrival *a, bool run, int64_t since_ms, struct err *e)
 {
     struct guest_look now = { 0 };
@@ -82,17 +97,14 @@ static bool commit(struct arrival *a, bool run, int64_t since_ms, struct err *e)
         return false;
     if (!fault_point("agent.committed", e))
         return false;
-    if (run && now.run == VDOM_PAUSED && !resume(a, &now, e))
+    if (run && guest_is_ready(&now) && !resume(a, &now, e))
         return false;
     if (run && now.run != VDOM_RUNNING)
         log_warn("guest", "%s was to run and is %s", a->name, guest_run_name(now.run));
     a->ran_ms = (uint64_t)(clock_ms() - since_ms);
     snprintf(a->ran_state, sizeof a->ran_state, "%s", guest_run_name(now.run));
-
-    struct json_object *more = json_add_str(json_new(), "state", a->ran_state);
-    json_add_u64(more, "ms", a->ran_ms);
-    return arrival_enter(a, ARRIVAL_RUNNING, more, e) &&
-           fault_point("agent.running", e);
+    enter_running(a);
+    return fault_point("agent.running", e);
 }
 
 bool arrival_commit(struct arrival *a, bool run, int64_t since_ms, struct err *e)

@@ -38,13 +38,78 @@ bool arrival_finish(struct arrival *a, bool autostart, struct json_object *left,
     return true;
 }
 
-/* Whether the guest can have done anything since it came. */
-static bool may_have_run(const struct guest_look *l)
+/* ---- abort ----------------------------------------------------------------------------
+ *
+ * Once it was released the guest is loaded here, and a person may resume it by hand when the
+ * source is gone; nothing in the journal tells.  So it must be proved that it has not run
+ * before anything of it is removed: by its state, and for one that has stopped since by its
+ * images, which were marked when no writer was left.  Before that QEMU had not the RAM. */
+
+static bool refuse_run(struct err *e)
 {
-    if (l->run != VDOM_PAUSED)
-        return l->run == VDOM_RUNNING || l->run == VDOM_OTHER;
-    return l->why == VDOM_WHY_IOERROR || l->why == VDOM_WHY_CRASHED ||
-           l->why == VDOM_WHY_SHUTDOWN || l->why == VDOM_WHY_POSTCOPY;
+    return err_next(e,
+                    "Look there: virsh list --all.  If that is the guest, keep it; if "
+                    "nobody needs it, remove the domain and its disks by hand.");
+}
+
+/* Of a domain that has taken in all, or nothing of it, these are the only states. */
+static bool never_started(const struct arrival *a, const struct guest_look *l)
+{
+    if (guest_has_run(l))
+        return false;
+    return arrival_at(a) < ARRIVAL_CLOSED || l->run != VDOM_PAUSED ||
+           l->why == VDOM_WHY_USER || guest_is_incoming(l);
+}
+
+/* @bare: nothing of the domain would be removed; an abort that was cut short may have
+ * removed images, then. */
+static bool is_unwritten(const struct arrival *a, const struct image *im, bool bare,
+                         struct err *e)
+{
+    switch (image_fate(im)) {
+    case IMAGE_UNTOUCHED:
+        return true;
+    case IMAGE_GONE:
+        if (bare)
+            return true;
+        err_set(e, ERR_REFUSED, 0,
+                "disk %s is gone from %s: the guest may have run here", im->target,
+                im->path);
+        break;
+    case IMAGE_REPLACED:
+        err_set(e, ERR_REFUSED, 0,
+                "disk %s: %s is another file now: the guest may have run here",
+                im->target, im->path);
+        break;
+    case IMAGE_UNKNOWN:
+        /* QEMU had not the end of the RAM: only a proof of the contrary counts. */
+        if (arrival_at(a) == ARRIVAL_CLOSED)
+            return true;
+        err_set(e, ERR_REFUSED, 0,
+                "disk %s: cannot tell whether %s was written after the move had closed "
+                "it: the guest may have run here",
+                im->target, im->path);
+        break;
+    case IMAGE_WRITTEN:
+        err_set(e, ERR_REFUSED, 0,
+                "disk %s was written after the move had closed it: the guest may have "
+                "run here",
+                im->target);
+    }
+    return refuse_run(e);
+}
+
+static bool are_unwritten(const struct arrival *a, bool bare, struct err *e)
+{
+    for (size_t i = 0; i < a->n; i++) {
+        const struct image *const im = &a->images[i];
+
+        if (bare && im->device && im->fd < 0)
+            continue; /* left as it is in any case */
+        if (!is_unwritten(a, im, bare, e))
+            return false;
+    }
+    return true;
 }
 
 /* The domain that this move brought: it has our uuid and was not active before PUT. */
@@ -54,11 +119,16 @@ static bool domain_remove(struct arrival *a, struct err *e)
 
     if (!arrival_see(a, &now, e))
         return false;
-    if (now.run == VDOM_NONE || (now.run == VDOM_OFF && a->defined))
+    if (!never_started(a, &now)) {
+        err_set(e, ERR_REFUSED, 0, "the domain %s is %s here: it is not removed",
+                a->name, guest_run_name(now.run));
+        return refuse_run(e);
+    }
+    const bool bare = now.run == VDOM_NONE || (now.run == VDOM_OFF && a->defined);
+    if (arrival_at(a) >= ARRIVAL_CLOSED && !are_unwritten(a, bare, e))
+        return false;
+    if (bare)
         return true;
-    if (may_have_run(&now))
-        return err_set(e, ERR_REFUSED, 0, "the domain %s is %s here: it is not removed",
-                       a->name, guest_run_name(now.run));
     log_info("guest", "removing the %s domain %s that the move brought",
              guest_run_name(now.run), a->name);
     return a->ops->remove(a->guest, !a->defined, e);

@@ -152,6 +152,19 @@ static bool read_running(struct arrival *a, struct json_object *o, struct err *e
     return true;
 }
 
+/* In the order of the first entry.  What is missing here must not keep COMMIT from a
+ * guest: abort then refuses. */
+static void read_marks(struct arrival *a, struct json_object *closed)
+{
+    struct json_object *list;
+    struct err ignored;
+
+    if (closed == NULL || !json_get_array(closed, "disks", &list, &ignored))
+        return;
+    for (size_t i = 0; i < a->n && i < json_object_array_length(list); i++)
+        image_mark_from_json(&a->images[i], json_object_array_get_idx(list, i));
+}
+
 /* Of a journal that is not ours *out stays NULL. */
 static bool read_entries(const char *id, const struct guest_ops *ops,
                          struct json_object *entries, struct arrival **out,
@@ -175,6 +188,7 @@ static bool read_entries(const char *id, const struct guest_ops *ops,
     if (last == ARRIVAL_RUNNING &&
         !read_running(a, journal_find(entries, arrival_step_name(last)), e))
         return false;
+    read_marks(a, journal_find(entries, arrival_step_name(ARRIVAL_CLOSED)));
     *out = ptr_steal(&a);
     return true;
 }

@@ -107,7 +107,9 @@ void arrival_token(const struct arrival *a, const struct image *im,
 MUST_CHECK bool arrival_close(struct arrival *a, struct err *e);
 /* CLOSED to RELEASED. */
 MUST_CHECK bool arrival_release(struct arrival *a, struct err *e);
-/* RELEASED to RUNNING; @since_ms of clock_ms().  The answer is in ->ran_ms, ->ran_state. */
+/* RELEASED to RUNNING; @since_ms of clock_ms().  The answer is in ->ran_ms, ->ran_state; of
+ * a guest that was started and has ended since it is "off" or "none".  A journal that does
+ * not take "running" is a warning only. */
 MUST_CHECK bool arrival_commit(struct arrival *a, bool run, int64_t since_ms,
                                struct err *e);
 /* RUNNING to FINISHED.  @left: an array that gets what could not be done, as texts. */

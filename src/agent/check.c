@@ -55,7 +55,8 @@ static const struct image *stale_image(const struct stale *s, const char *path)
 {
     for (const struct arrival *a = s->list; a != NULL; a = a->next)
         for (size_t i = 0; i < a->n; i++)
-            if (!a->images[i].device && strcmp(a->images[i].path, path) == 0)
+            if (!a->images[i].device && strcmp(a->images[i].path, path) == 0 &&
+                image_fate(&a->images[i]) != IMAGE_WRITTEN) /* PUT refuses, too */
                 return &a->images[i];
     return NULL;
 }

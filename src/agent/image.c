@@ -166,6 +166,30 @@ bool image_from_json(struct json_object *o, struct image *out, struct err *e)
     return true;
 }
 
+struct json_object *image_mark_to_json(const struct image *im)
+{
+    struct json_object *const o = json_new();
+
+    json_add_str(json_add_bool(o, "known", im->mark.known), "target", im->target);
+    return json_add_u64(json_add_u64(o, "size", im->mark.size), "stamp",
+                        im->mark.stamp);
+}
+
+void image_mark_from_json(struct image *im, struct json_object *o)
+{
+    struct image_mark m;
+    const char *target;
+    struct err ignored;
+
+    im->mark.known = false;
+    if (json_get_str(o, "target", &target, &ignored) &&
+        strcmp(target, im->target) == 0 &&
+        json_get_bool(o, "known", &m.known, &ignored) &&
+        json_get_u64(o, "size", &m.size, &ignored) &&
+        json_get_u64(o, "stamp", &m.stamp, &ignored))
+        im->mark = m;
+}
+
 /* ---- opening ------------------------------------------------------------------------- */
 
 static int open_beneath(int dirfd, const char *name, int flags)
@@ -446,23 +470,100 @@ bool image_publish(struct image *im, struct err *e)
     return true;
 }
 
-bool image_sync(struct image *im, struct err *e)
+/* ---- closing -------------------------------------------------------------------------- */
+
+static bool file_mark(int dirfd, const char *name, struct image_mark *out)
 {
+    struct statx st;
+
+    if (statx(dirfd, name,
+              AT_SYMLINK_NOFOLLOW | AT_STATX_FORCE_SYNC |
+                  (name[0] == '\0' ? AT_EMPTY_PATH : 0),
+              STATX_SIZE | STATX_MTIME, &st) < 0)
+        return false;
+    out->known = true;
+    out->size = st.stx_size;
+    out->stamp = (uint64_t)st.stx_mtime.tv_sec * 1000000000 + st.stx_mtime.tv_nsec;
+    return true;
+}
+
+/* Since the host's start: after another one the counts differ.  All was written through
+ * us, so a count of 0 is none. */
+static void device_mark(const struct image *im, struct image_mark *out)
+{
+    char name[80], text[400] = "";
+    unsigned long long written = 0, discarded = 0;
     struct stat st;
 
-    if (fdatasync(im->fd) < 0)
+    *out = (struct image_mark){ 0 };
+    if ((im->fd >= 0 ? fstat(im->fd, &st) : stat(im->path, &st)) < 0 ||
+        !S_ISBLK(st.st_mode))
+        return;
+    snprintf(name, sizeof name, "/sys/dev/block/%u:%u/stat", major(st.st_rdev),
+             minor(st.st_rdev));
+    AUTO(fd_close) int fd = open(name, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || read(fd, text, sizeof text - 1) <= 0)
+        return;
+    /* Linux Documentation/block/stat.rst: the 7th and the 14th number. */
+    out->known =
+        sscanf(text, "%*u %*u %*u %*u %*u %*u %llu %*u %*u %*u %*u %*u %*u %llu",
+               &written, &discarded) == 2 &&
+        written > 0;
+    out->size = written;
+    out->stamp = discarded;
+}
+
+/* Not fdatasync(): a time that a power cut sets back would look like a write. */
+bool image_sync(struct image *im, struct err *e)
+{
+    if (fsync(im->fd) < 0)
         return err_set(e, ERR_SYS, errno, "disk %s: cannot write %s to the disk",
                        im->target, im->path);
-    if (im->device || strcmp(im->format, "raw") != 0)
+    if (im->device) {
+        device_mark(im, &im->mark);
         return true;
-    if (fstat(im->fd, &st) < 0)
+    }
+    if (!file_mark(im->fd, "", &im->mark))
         return err_set(e, ERR_SYS, errno, "disk %s: %s", im->target, im->path);
-    if ((uint64_t)st.st_size != im->size) /* the guest would see another disk */
-        return err_set(e, ERR_SYS, EIO, "disk %s: %s has %lld bytes instead of %llu",
-                       im->target, im->path, (long long)st.st_size,
+    if (strcmp(im->format, "raw") == 0 && im->mark.size != im->size)
+        /* the guest would see another disk */
+        return err_set(e, ERR_SYS, EIO, "disk %s: %s has %llu bytes instead of %llu",
+                       im->target, im->path, (unsigned long long)im->mark.size,
                        (unsigned long long)im->size);
     return true;
 }
+
+static enum image_fate file_fate(const struct image *im, struct image_mark *now)
+{
+    AUTO(fd_close) int dirfd = -1;
+    struct err why;
+
+    if (!image_open_dir(im, &dirfd, &why))
+        return why.os == ENOENT ? IMAGE_GONE : IMAGE_UNKNOWN;
+    if (!file_mark(dirfd, image_name(im), now))
+        return errno == ENOENT ? IMAGE_GONE : IMAGE_UNKNOWN;
+    return image_is(dirfd, image_name(im), &im->id) ? IMAGE_UNTOUCHED : IMAGE_REPLACED;
+}
+
+enum image_fate image_fate(const struct image *im)
+{
+    struct image_mark now = { 0 };
+
+    if (im->device) {
+        device_mark(im, &now);
+    } else {
+        const enum image_fate fate = file_fate(im, &now);
+
+        if (fate != IMAGE_UNTOUCHED)
+            return fate;
+    }
+    if (!now.known || !im->mark.known)
+        return IMAGE_UNKNOWN;
+    return now.size == im->mark.size && now.stamp == im->mark.stamp ? IMAGE_UNTOUCHED
+                                                                    : IMAGE_WRITTEN;
+}
+
+/* ---- removing ------------------------------------------------------------------------- */
 
 bool image_remove(struct image *im, struct err *e)
 {

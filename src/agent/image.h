@@ -28,14 +28,30 @@ struct image_id {
     uint64_t born_ns; /* 0: the file system does not tell */
 };
 
+/* What every write to it changes: of a file its size in bytes and its mtime in ns; of a
+ * device how many sectors the kernel has counted as written and as discarded. */
+struct image_mark {
+    bool known; /* some kernels and drivers do not count */
+    uint64_t size, stamp;
+};
+
+enum image_fate {
+    IMAGE_UNTOUCHED, /* nobody has written since image_sync() */
+    IMAGE_WRITTEN,
+    IMAGE_REPLACED, /* the name means another file */
+    IMAGE_GONE,     /* the name means nothing */
+    IMAGE_UNKNOWN,
+};
+
 struct image {
     char target[32], format[16];
-    char path[PATHS_MAX]; /* absolute */
-    uint64_t size;        /* virtual, bytes, a multiple of 512 */
-    bool device;          /* an existing block device */
-    bool named;           /* the file has its name */
-    struct image_id id;   /* of a file */
-    int dirfd, fd;        /* -1: not open */
+    char path[PATHS_MAX];   /* absolute */
+    uint64_t size;          /* virtual, bytes, a multiple of 512 */
+    bool device;            /* an existing block device */
+    bool named;             /* the file has its name */
+    struct image_id id;     /* of a file */
+    struct image_mark mark; /* from image_sync(), or the journal */
+    int dirfd, fd;          /* -1: not open */
 };
 
 /* From {target, path, format, size}, checked as text and numbers; nothing is opened.
@@ -58,9 +74,17 @@ void image_check(const struct image *im, const struct image_id *own,
 MUST_CHECK bool image_make(struct image *im, struct err *e);
 /* The name is on the disk when it returns. */
 MUST_CHECK bool image_publish(struct image *im, struct err *e);
-/* What was written is on the disk when it returns.  In the guest's pause: not a word more
- * than needed.  Errors: ERR_SYS, also for a raw file that has another size now. */
+/* What was written is on the disk when it returns, the mtime, too, and ->mark is as it is
+ * then.  In the guest's pause: not a word more than needed.
+ * Errors: ERR_SYS, also for a raw file that has another size now. */
 MUST_CHECK bool image_sync(struct image *im, struct err *e);
+/* What has become of it since ->mark.  QEMU may open it, take it over as the destination
+ * of a migration and end: that writes nothing, raw or qcow2 (QEMU 7.2, 10.0); neither do
+ * chown and labels.  Works from the journal's form as well. */
+enum image_fate image_fate(const struct image *im);
+/* ->mark for the journal, and back: whatever is wrong there leaves it unknown. */
+struct json_object *image_mark_to_json(const struct image *im);
+void image_mark_from_json(struct image *im, struct json_object *o);
 /* Remove the name if it means our file; blank the ends of a device that image_make() opened.
  * Works from the journal's form as well, for files.  Errors: ERR_SYS. */
 MUST_CHECK bool image_remove(struct image *im, struct err *e);

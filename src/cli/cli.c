@@ -66,7 +66,7 @@ static void interrupted(struct cli *c, unsigned times)
     if (p.phase == MOVE_DONE)
         return;
     cancel_set(c->cancel);
-    if (p.phase == MOVE_COMMIT || p.phase == MOVE_FINISH)
+    if (p.released && p.phase != MOVE_UNDO)
         display_note(c->display, "too late to go back: finishing at %s, please wait",
                      p.dest);
     else if (times > 1)

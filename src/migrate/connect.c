@@ -16,7 +16,10 @@
 #include "base/version.h"
 #include "migrate/move-int.h"
 
-enum { LOCK_WAIT_MS = 20000 };
+enum {
+    LOCK_WAIT_MS = 20000,
+    AGAIN_S = 5, /* for ssh to connect when only the undo waits for it */
+};
 
 static bool find_domain(struct move *m, struct err *e)
 {
@@ -108,10 +111,10 @@ static void unlock_domain(struct move *m)
     m->lock_fd = -1;
 }
 
-/* After the release the user's wish to stop has to wait. */
+/* After the release, and for an undo, the user's wish to stop has to wait. */
 static const struct cancel *may_cancel(const struct move *m)
 {
-    return m->released ? NULL : m->user;
+    return m->released || m->failed_in != 0 ? NULL : m->user;
 }
 
 static bool greet(struct move *m, struct err *e)
@@ -143,6 +146,7 @@ static bool dial(struct move *m, struct err *e)
 {
     const struct dial_cfg cfg = { .dest = &m->cfg->dest,
                                   .ssh = m->cfg->ssh,
+                                  .connect_s = m->failed_in != 0 ? AGAIN_S : 0,
                                   .rate = m->cfg->bandwidth };
     struct dial *d = NULL;
 

@@ -346,7 +346,7 @@ bool memory_run(struct move *m, struct err *e)
 
     move_enter(m, MOVE_MEMORY);
     control_init(&m->control, &cfg);
-    if (!fault_point("memory", e) || !memory_start(m, e))
+    if (!fault_point("memory", e) || !cancel_check(m->halt, e) || !memory_start(m, e))
         return false;
     for (;;) {
         if (round && !copy_round(m, false, e))

@@ -89,6 +89,7 @@ struct move_progress {
     uint64_t budget_ms;
     int64_t eta_ms; /* to the switch; -1: unknown */
     enum move_trend trend;
+    bool released; /* too late to stop: it goes forward */
     char why[160]; /* why it has not switched yet, for people; or "" */
 };
 

@@ -165,20 +165,15 @@ bool owner_ran_again(struct move *m)
 
 void owner_abort_destination(struct move *m)
 {
+    const bool lost = m->link == NULL || link_state(m->link) != LINK_OPEN;
     struct err e = { 0 };
     char path[64];
 
-    /* Before the release an agent without a link tidies up by itself. */
-    if ((m->link == NULL || link_state(m->link) != LINK_OPEN) && !m->released)
-        return;
     snprintf(path, sizeof path, "/moves/%s", m->id);
-    if ((m->link == NULL || link_state(m->link) != LINK_OPEN) &&
-        !connect_redial(m, &e)) {
-        log_warn("undo", "%s could not be tidied up (%s): the next move of %s does it",
-                 m->cfg->dest.host, e.msg, m->facts.name);
+    /* An agent that lost us tidies up by itself, one that was killed does not. */
+    if ((!lost || connect_redial(m, &e)) &&
+        link_call(m->link, "DELETE", path, NULL, CLOSE_MS, NULL, NULL, &e))
         return;
-    }
-    if (!link_call(m->link, "DELETE", path, NULL, CLOSE_MS, NULL, NULL, &e))
-        log_warn("undo", "%s could not be tidied up (%s): the next move of %s does it",
-                 m->cfg->dest.host, e.msg, m->facts.name);
+    log_warn("undo", "%s could not be tidied up (%s): the next move of %s does it",
+             m->cfg->dest.host, e.msg, m->facts.name);
 }

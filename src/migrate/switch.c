@@ -90,6 +90,9 @@ static bool release(struct move *m, struct err *e)
         return false;
     /* From here on the destination may complete, whatever the answer to this call is. */
     m->released = true;
+    pthread_mutex_lock(&m->lock);
+    m->progress.released = true;
+    pthread_mutex_unlock(&m->lock);
     memory_released(m);
     if (!agent_post(m, "release", CALL_MS, e)) {
         /* Refused: the agent says for certain that nothing was passed on. */

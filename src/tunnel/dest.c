@@ -6,30 +6,27 @@
 
 #include "tunnel/dial.h"
 
-static bool bad_word(const char *what, const char *s, size_t len, const char *more,
-                     struct err *e)
+/* Letters, digits and @more, so that neither ssh, nor a ProxyCommand of the user's
+ * configuration into which ssh puts it, nor a shell can take it for something else. */
+static bool check_word(const char *what, const char *s, size_t len, const char *more,
+                       struct err *e)
 {
     if (len == 0)
-        return err_set(e, ERR_USAGE, 0, "the destination has an empty %s", what), true;
+        return err_set(e, ERR_USAGE, 0, "the destination has an empty %s", what);
     if (s[0] == '-')
-        return err_set(e, ERR_USAGE, 0, "the destination's %s begins with '-'", what),
-               true;
-    for (size_t i = 0; i < len; i++) {
-        const unsigned char c = (unsigned char)s[i];
-
-        if (!isalnum(c) && (c == '\0' || strchr(more, c) == NULL))
+        return err_set(e, ERR_USAGE, 0, "the destination's %s begins with '-'", what);
+    for (size_t i = 0; i < len; i++)
+        if (!isalnum((unsigned char)s[i]) && strchr(more, s[i]) == NULL)
             return err_set(e, ERR_USAGE, 0,
                            "the destination's %s has a character that "
                            "names cannot have (byte %zu)",
-                           what, i + 1),
-                   true;
-    }
-    return false;
+                           what, i + 1);
+    return true;
 }
 
 static bool take_user(const char *s, size_t len, struct dest *out, struct err *e)
 {
-    if (bad_word("user", s, len, "._-+$\\@", e))
+    if (!check_word("user", s, len, "._-+@", e))
         return false;
     if (len >= sizeof out->user)
         return err_set(e, ERR_USAGE, 0, "the destination's user name is too long");
@@ -39,13 +36,18 @@ static bool take_user(const char *s, size_t len, struct dest *out, struct err *e
 
 static bool take_host(const char *s, size_t len, struct dest *out, struct err *e)
 {
+    const char *const colon = memchr(s, ':', len);
     const bool literal = len > 2 && s[0] == '[' && s[len - 1] == ']';
 
     if (literal) { /* ssh wants an IPv6 address without its brackets */
         s++;
         len -= 2;
+    } else if (colon != NULL &&
+               memchr(colon + 1, ':', len - (size_t)(colon + 1 - s)) == NULL) {
+        err_set(e, ERR_USAGE, 0, "the destination's host has one colon");
+        return err_next(e, "A port is given as in ssh://root@host:2222");
     }
-    if (bad_word("host", s, len, literal ? ":.%_-" : "._-:", e))
+    if (!check_word("host", s, len, literal ? ":.%_-" : "._-:", e))
         return false;
     if (len >= sizeof out->host)
         return err_set(e, ERR_USAGE, 0, "the destination's host name is too long");

@@ -1,8 +1,8 @@
+/* ssh, the words it says, and the link over its stdin and stdout. */
 #include "tunnel/dial.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,79 +11,25 @@
 #include <unistd.h>
 
 #include "base/cancel.h"
-#include "base/clock.h"
-#include "base/log.h"
 #include "base/mem.h"
-#include "base/unix.h"
 #include "tunnel/sshcmd.h"
+#include "tunnel/words.h"
 
 enum {
     CONNECT_S = 15,
-    GREET_BATCH_MS = 30000, /* connect, authenticate, start the agent */
+    GREET_BATCH_MS = 20000, /* beyond ConnectTimeout: authenticate, start the agent */
     GREET_ASK_MS = 300000,  /* the same with a person who types a password */
     SHOW_MS = 5000,         /* ssh -G */
     END_MS = 2000,
-    DRAIN_MS = 500, /* for the last words on stderr */
-    CAUSE_LEN = 300,
-    NOT_FOUND = 127, /* exit status of a shell that knows no such command */
-    SSH_FAILED = 255,
+    NOT_FOUND = 127,  /* exit status of a shell that knows no such command */
+    SSH_FAILED = 255, /* ssh's own, ssh(1) */
 };
 
 struct dial {
     struct proc ssh;
+    struct words *words;
     struct link *link;
-    int err_fd; /* ssh's stderr, read by ->reader */
-    pthread_t reader;
-    bool reading;
-    pthread_mutex_t lock;
-    char cause[CAUSE_LEN]; /* the newest line that ssh itself wrote; under lock */
 };
-
-/* --- what ssh says --- */
-
-/* The agent's own lines begin with a time; everything else is ssh's or the shell's. */
-static bool is_agent_line(const char *s)
-{
-    return strlen(s) > 13 && s[2] == ':' && s[5] == ':' && s[8] == '.';
-}
-
-/* ssh adds words that tell nothing of the cause. */
-static bool is_noise(const char *s)
-{
-    return s[0] == '\0' || strncmp(s, "Warning: Permanently added", 26) == 0 ||
-           strncmp(s, "Killed by signal", 16) == 0 ||
-           strncmp(s, "Connection to ", 14) == 0 || strspn(s, "@") == strlen(s);
-}
-
-static void take_line(struct dial *d, char *line)
-{
-    line[strcspn(line, "\r\n")] = '\0';
-    if (is_agent_line(line)) {
-        log_foreign("dst", line);
-        return;
-    }
-    if (is_noise(line))
-        return;
-    log_debug("ssh", "%s", line);
-    LOCK_SCOPE(&d->lock);
-    /* The first words about a changed or unknown key tell more than the last. */
-    if (strstr(d->cause, "IDENTIFICATION") == NULL)
-        log_clean(d->cause, sizeof d->cause, line);
-}
-
-static void *read_stderr(void *arg)
-{
-    struct dial *const d = arg;
-    FILE *const f = fdopen(d->err_fd, "r");
-    char line[2048];
-
-    if (f == NULL)
-        return NULL;
-    while (fgets(line, sizeof line, f) != NULL)
-        take_line(d, line);
-    fclose(f);
-    return NULL;
-}
 
 /* --- ciphers --- */
 
@@ -96,7 +42,8 @@ static bool cpu_has_aes(void)
     if (f == NULL)
         return false;
     while (!found && fgets(line, sizeof line, f) != NULL)
-        found = strncmp(line, "flags", 5) == 0 && strstr(line, " aes ") != NULL;
+        found = (strncmp(line, "flags", 5) == 0 || strncmp(line, "Features", 8) == 0) &&
+                strstr(line, " aes ") != NULL;
     fclose(f);
     return found;
 }
@@ -133,7 +80,7 @@ static bool prefer_aes(const char *words, const struct dest *dest)
            strcmp(configured, built_in) == 0;
 }
 
-/* --- start and end --- */
+/* --- start --- */
 
 static bool have_terminal(void)
 {
@@ -149,6 +96,7 @@ static bool make_pipe(int out[2], struct err *e)
     return pipe2(out, O_CLOEXEC) == 0 ? true : err_set(e, ERR_SYS, errno, "pipe");
 }
 
+/* *in and *out: the link's ends of ssh's stdout and stdin. */
 static bool spawn(struct dial *d, const struct sshcmd *cmd, bool terminal, int *in,
                   int *out, struct err *e)
 {
@@ -164,8 +112,12 @@ static bool spawn(struct dial *d, const struct sshcmd *cmd, bool terminal, int *
     AUTO(fd_close) int from_w = from[1];
     if (!make_pipe(words, e))
         return false;
-    AUTO(fd_close) int words_r = words[0];
     AUTO(fd_close) int words_w = words[1];
+    if (!words_new(words[0], &d->words, e))
+        return false;
+
+    /* At a terminal ssh stays in our process group, or it could not ask there; a Ctrl-C
+     * must not end it before we have undone what is to be undone. */
     const struct proc_cfg cfg = { .argv = cmd->argv,
                                   .in = to_r,
                                   .out = from_w,
@@ -175,60 +127,102 @@ static bool spawn(struct dial *d, const struct sshcmd *cmd, bool terminal, int *
                                   .ignore_terminal = true };
     if (!proc_spawn(&cfg, &d->ssh, e))
         return false;
-    d->err_fd = fd_steal(&words_r);
-    const int os = pthread_create(&d->reader, NULL, read_stderr, d);
-    if (os != 0)
-        return err_set(e, ERR_SYS, os, "cannot start a thread");
-    d->reading = true;
     *in = fd_steal(&from_r);
     *out = fd_steal(&to_w);
     return true;
 }
 
-/* What ssh itself said and how it ended is the cause; the link only saw end of file. */
-static bool explain(struct dial *d, const struct dest *dest, struct err *e)
-{
-    int status = 0;
-    struct err we = { 0 };
-    char cause[CAUSE_LEN];
+/* --- why it did not work --- */
 
-    if (e->kind == ERR_CANCELLED || !proc_wait(&d->ssh, END_MS, &status, &we))
-        return false;
-    clock_sleep_ms(DRAIN_MS / 10); /* its last words may still be in the pipe */
-    pthread_mutex_lock(&d->lock);
-    memcpy(cause, d->cause, sizeof cause);
-    pthread_mutex_unlock(&d->lock);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == NOT_FOUND) {
-        err_set(e, ERR_CONNECT, 0, "snmigrate is not installed on %s%s%s%s", dest->host,
-                cause[0] != '\0' ? " (" : "", cause, cause[0] != '\0' ? ")" : "");
-        return err_next(e, "Install the same snmigrate package on %s, in root's PATH.",
-                        dest->host);
-    }
-    if (e->kind == ERR_PROTO)
-        return false;
-    err_set(e, ERR_CONNECT, 0, "cannot connect to %s: %s", dest->host,
-            cause[0] != '\0' ? cause : "ssh ended without a word");
+static bool not_installed(const struct dest *dest, const char *cause, struct err *e)
+{
+    err_set(e, ERR_CONNECT, 0, "snmigrate is not installed on %s%s%s%s", dest->host,
+            cause[0] != '\0' ? " (" : "", cause, cause[0] != '\0' ? ")" : "");
+    return err_next(e, "Install the same snmigrate package on %s, in root's PATH.",
+                    dest->host);
+}
+
+static bool is_noisy(const struct dest *dest, struct err *e)
+{
+    const char *const user = dest->user[0] != '\0' ? dest->user : "the user";
+
+    err_wrap(e, "%s", dest->host);
+    return err_next(e,
+                    "Make the login shell of %s on %s print nothing when ssh runs a "
+                    "command.",
+                    user, dest->host);
+}
+
+static bool ssh_failed(const struct dest *dest, const char *cause, int status,
+                       struct err *e)
+{
+    const char *const colon = cause[0] != '\0' ? ": " : "";
+
+    if (WIFSIGNALED(status))
+        err_set(e, ERR_CONNECT, 0,
+                "cannot connect to %s: ssh was killed by signal %d%s%s", dest->host,
+                WTERMSIG(status), colon, cause);
+    else if (WEXITSTATUS(status) == SSH_FAILED)
+        err_set(e, ERR_CONNECT, 0, "cannot connect to %s%s%s", dest->host, colon,
+                cause);
+    else
+        err_set(e, ERR_CONNECT, 0, "the agent on %s ended with status %d%s%s",
+                dest->host, WEXITSTATUS(status), colon, cause);
     return err_next(e, "Try it by hand: ssh %s%s%s snmigrate --version", dest->user,
                     dest->user[0] != '\0' ? "@" : "", dest->host);
+}
+
+/* What ssh said and how it ended is the cause; the link only saw the end of a pipe. */
+static bool explain(struct dial *d, const struct dest *dest, struct err *e)
+{
+    const enum err_kind seen = e->kind;
+    char cause[WORDS_LEN];
+    int status = 0;
+    struct err late;
+
+    /* ssh ends by itself, the link has closed its stdin; unless it still connects. */
+    if (seen == ERR_CANCELLED || seen == ERR_TIMEOUT ||
+        !proc_wait(&d->ssh, END_MS, &status, &late)) {
+        proc_stop(&d->ssh, END_MS);
+        status = -1;
+    }
+    words_end(d->words, cause);
+    if (seen == ERR_CANCELLED)
+        return false;
+    if ((status >= 0 && WIFEXITED(status) && WEXITSTATUS(status) == NOT_FOUND) ||
+        strstr(cause, "command not found") != NULL)
+        return not_installed(dest, cause, e);
+    if (seen == ERR_PROTO)
+        return is_noisy(dest, e);
+    if (status >= 0)
+        return ssh_failed(dest, cause, status, e);
+    e->kind = ERR_CONNECT;
+    return err_wrap(e, "cannot connect to %s%s%s", dest->host,
+                    cause[0] != '\0' ? ": " : "", cause);
+}
+
+/* --- life --- */
+
+static int patience_ms(int connect_s, bool terminal)
+{
+    return terminal ? GREET_ASK_MS : connect_s * 1000 + GREET_BATCH_MS;
 }
 
 bool dial_open(const struct dial_cfg *cfg, const struct cancel *cancel,
                struct dial **out, struct err *e)
 {
     AUTO(dial_close) struct dial *d = calloc(1, sizeof *d);
+    const char *const words = cfg->ssh != NULL ? cfg->ssh : "ssh";
     const bool terminal = have_terminal();
-    struct sshcmd cmd;
     struct sshcmd_opts o = { .connect_s =
-                                 cfg->connect_s != 0 ? cfg->connect_s : CONNECT_S,
+                                 cfg->connect_s > 0 ? cfg->connect_s : CONNECT_S,
                              .batch = !terminal };
+    struct sshcmd cmd;
     int in, pipe_out;
 
     if (d == NULL)
         return err_set(e, ERR_SYS, ENOMEM, "cannot start ssh");
-    pthread_mutex_init(&d->lock, NULL);
     d->ssh = (struct proc)PROC_NONE;
-    d->err_fd = -1;
-    const char *const words = cfg->ssh != NULL ? cfg->ssh : "ssh";
     if (!sshcmd_words(words, &cmd, e))
         return false;
     o.aes = prefer_aes(words, cfg->dest);
@@ -238,8 +232,7 @@ bool dial_open(const struct dial_cfg *cfg, const struct cancel *cancel,
     const struct link_cfg link = {
         .in = in, .out = pipe_out, .rate = cfg->rate, .heartbeat_ms = cfg->heartbeat_ms
     };
-    if (!link_open(&link, terminal ? GREET_ASK_MS : GREET_BATCH_MS, cancel, &d->link,
-                   e))
+    if (!link_open(&link, patience_ms(o.connect_s, terminal), cancel, &d->link, e))
         return explain(d, cfg->dest, e);
     *out = ptr_steal(&d);
     return true;
@@ -258,7 +251,7 @@ void dial_kill(struct dial *d)
 
 void dial_close(struct dial *d)
 {
-    struct err e = { 0 };
+    struct err e;
     int status;
 
     if (d == NULL)
@@ -266,11 +259,7 @@ void dial_close(struct dial *d)
     link_close(d->link);
     if (d->ssh.pid != 0 && !proc_wait(&d->ssh, END_MS, &status, &e))
         proc_stop(&d->ssh, END_MS);
-    if (d->reading)
-        pthread_join(d->reader, NULL);
-    else if (d->err_fd >= 0)
-        close(d->err_fd);
-    pthread_mutex_destroy(&d->lock);
+    words_free(d->words);
     free(d);
 }
 

@@ -22,6 +22,14 @@ static bool put(struct sshcmd *c, char ch, struct err *e)
     return true;
 }
 
+/* Whether a backslash before @next quotes it: sh(1), 2.2.1 and 2.2.3. */
+static bool escapes(char quote, char next)
+{
+    if (quote == '\'' || next == '\0')
+        return false;
+    return quote == '\0' || next == '"' || next == '\\' || next == '$' || next == '`';
+}
+
 /* One word from *s on, moving it past. */
 static bool take_word(struct sshcmd *c, const char **s, struct err *e)
 {
@@ -33,10 +41,10 @@ static bool take_word(struct sshcmd *c, const char **s, struct err *e)
 
         if (quote == '\0' && (ch == '\'' || ch == '"')) {
             quote = ch;
-        } else if (ch == quote) {
+        } else if (quote != '\0' && ch == quote) {
             quote = '\0';
         } else {
-            if (ch == '\\' && quote != '\'' && (*s)[1] != '\0')
+            if (ch == '\\' && escapes(quote, (*s)[1]))
                 (*s)++;
             if (!put(c, **s, e))
                 return false;
@@ -80,12 +88,18 @@ static bool add_fmt(struct sshcmd *c, struct err *e, const char *fmt, ...)
 bool sshcmd_finish(struct sshcmd *c, const struct dest *dest,
                    const struct sshcmd_opts *o, struct err *e)
 {
+    /* The user's configuration may have what does not go with a pipe: a terminal and its
+     * escape character, X11, forwarded ports that are taken already, another command. */
+    static const char *const fixed[] = {
+        "-x", "-a", "-e", "none", "-oClearAllForwardings=yes", "-oRemoteCommand=none",
+    };
+
     if (!add(c, o->show ? "-G" : "-T", e) ||
         !add_fmt(c, e, "-oConnectTimeout=%d", o->connect_s))
         return false;
-    /* An escape character in the stream must never mean anything. */
-    if (!add(c, "-e", e) || !add(c, "none", e))
-        return false;
+    for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++)
+        if (!add(c, fixed[i], e))
+            return false;
     if (o->batch && !add(c, "-oBatchMode=yes", e))
         return false;
     if (o->aes &&

@@ -83,7 +83,7 @@ static void take_line(struct words *w)
     w->rank = rank;
     log_clean(w->cause, sizeof w->cause, w->line);
     const size_t len = strlen(w->cause);
-    if (w->cause[len - 1] == '.')
+    if (len > 0 && w->cause[len - 1] == '.')
         w->cause[len - 1] = '\0';
 }
 
