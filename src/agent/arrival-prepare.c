@@ -35,7 +35,7 @@ static bool forget_history(struct arrival *old, const struct arrival *a, struct 
     }
     err_set(e, ERR_REFUSED, 0, "move %.8s brought this VM here and was not finished",
             old->id);
-    return err_next(e, "Finish it first: snmigrate recover.");
+    return err_next(e, "Look at both hosts: snmigrate(1), RECOVERY.");
 }
 
 static bool remove_stale(const char *id, const struct arrival *a, struct err *e)

@@ -19,7 +19,7 @@ enum {
     CONNECT_S = 15,
     GREET_BATCH_MS = 20000, /* beyond ConnectTimeout: authenticate, start the agent */
     GREET_ASK_MS = 300000,  /* the same with a person who types a password */
-    SHOW_MS = 5000,         /* ssh -G */
+    SHOW_MS = 2000,         /* ssh -G */
     END_MS = 2000,
     NOT_FOUND = 127,  /* exit status of a shell that knows no such command */
     SSH_FAILED = 255, /* ssh's own, ssh(1) */

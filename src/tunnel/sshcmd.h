@@ -4,11 +4,12 @@
 
 #include "tunnel/dial.h"
 
-/* Never a string for a shell; at most this many arguments, NULL included. */
+/* Never a string for a shell; at most this many arguments, NULL included.  They point into
+ * ->text and into the dest that sshcmd_finish() got. */
 enum { SSHCMD_MAX = 64, SSHCMD_TEXT = 4096 };
 
 struct sshcmd {
-    const char *argv[SSHCMD_MAX]; /* NULL-terminated; point into ->text or constants */
+    const char *argv[SSHCMD_MAX]; /* NULL-terminated */
     unsigned n;
     char text[SSHCMD_TEXT];
     size_t used;

@@ -192,7 +192,7 @@ static bool server_taken(struct err *e)
 {
     e->kind = ERR_REFUSED;
     return err_next(e, "Wait for the backup of this domain to end, or stop it; after a "
-                       "crash of an earlier move: snmigrate recover.");
+                       "crash of an earlier move: see snmigrate(1), RECOVERY.");
 }
 
 bool blk_server_start(struct blk *b, struct err *e)

@@ -268,7 +268,7 @@ static void check_state(const struct vdom_facts *d, struct findings *f)
     else if (d->why == VDOM_WHY_MIGRATION || d->why == VDOM_WHY_POSTCOPY ||
              d->why == VDOM_WHY_STARTING)
         findings_add(f, FINDING_BLOCKER, "in-migration",
-                     "If an earlier move was interrupted: snmigrate recover.",
+                     "If an earlier move was interrupted: snmigrate(1), RECOVERY.",
                      "the domain '%.200s' is paused by a migration", d->name);
     else if (d->why == VDOM_WHY_CRASHED)
         findings_add(f, FINDING_BLOCKER, "crashed", "Restart it: virsh reset DOMAIN.",

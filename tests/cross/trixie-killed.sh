@@ -7,7 +7,7 @@
 # shellcheck source=tests/cross/cross.bash
 . "$(dirname "$0")/cross.bash"
 
-HOME_MOVE+=(--max-downtime ${BUDGET}ms) # nothing is tested on the way back
+HOME_MOVE+=(--max-downtime "${BUDGET}ms") # nothing is tested on the way back
 userlands trixie trixie
 fault_begin --disk raw:64M:24M --disk qcow2:64M:8M
 versions

@@ -19,7 +19,7 @@ cell "kill -9 in bulk"            bulk:delay-1              "slowly kill_main"  
 cell "kill -9 in memory"          memory.loop:delay-1       "slowly kill_main"  killed  source
 cell "kill -9 after the suspend"  switch.suspended:kill-self -                  killed  source
 cell "kill -9 before the release" switch.release:kill-self  -                   killed  source
-cell "kill -9 after the release"  switch.released:kill-self -                   killed  destination
+cell "kill -9 after the release"  switch.released:kill-self -                   killed  "source|destination"
 cell "kill -9 at commit"          commit:kill-self          -                   killed  destination
 cell "kill -9 after commit"       commit.done:kill-self     -                   killed  destination
 cell "kill -9 at the finish"      finish:kill-self          -                   killed  destination

@@ -7,7 +7,8 @@
 
 fault_begin --disk raw:64M:24M --disk qcow2:64M:8M
 
-# The source is dead when the move has reached "commit".
+# The source is dead when the move has reached "commit", and only the destination can run
+# the guest: no pause can be promised there.
 cut_for_5s() {
     link_cut
     sleep 5
@@ -19,5 +20,5 @@ cell "cut in bulk"                  bulk:delay-1               "slowly link_cut"
 cell "cut in memory"                memory.loop:delay-1        "slowly link_cut"  4      source
 cell "cut after the suspend"        switch.suspended:delay-300 link_cut           4      source
 cell "cut before the release"       switch.release:delay-300   link_cut           4      source
-cell "cut for 5 s before COMMIT"    commit:delay-300           cut_for_5s         0      destination
+cell "cut for 5 s before COMMIT"    commit:delay-300           cut_for_5s         0      destination --budget none
 fault_end

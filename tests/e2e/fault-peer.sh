@@ -22,7 +22,8 @@ cell "QEMU of b killed in memory"       $MEM     "slowly kill_dst_qemu"         
 cell "QEMU of b killed when suspended"  $HELD    kill_dst_qemu                  4      source
 cell "libvirtd of a restarts in bulk"   $BULK    "slowly restart_src_libvirtd"  4      source
 cell "libvirtd of a restarts in memory" $MEM     "slowly restart_src_libvirtd"  4      source
-cell "libvirtd of b restarts in bulk"   $BULK    "slowly restart_dst_libvirtd"  4      source
+cell "libvirtd of a restarts, suspended" $HELD  restart_src_libvirtd           4      source
+cell "libvirtd of b restarts in bulk"   $BULK    "slowly restart_dst_libvirtd"  0      destination
 cell "libvirtd of b restarts in memory" $MEM     "slowly restart_dst_libvirtd"  4      source
 cell "QEMU of a killed in bulk"         $BULK    "slowly kill_src_qemu"         5      off
 cell "QEMU of a killed in memory"       $MEM     "slowly kill_src_qemu"         5      off

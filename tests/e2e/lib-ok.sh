@@ -4,6 +4,8 @@
 #   move VM [OPTION...] [VM DESTINATION]
 #                       attempt: snmigrate --json OPTION... from host a; what it wrote is
 #                       looked at, too.  Without the last two: VM root@hostb
+#   attempt_back VM CMD...  attempt, on host b
+#   move_back VM [OPTION...]   as move, from host b to root@hosta
 #   moved [judge options]   the attempt: exit status 0, and the invariants hold
 #   judge_but LINE [judge options]   all invariants hold but this one, which is not
 #                       made for what is tested here: it must fail
@@ -26,6 +28,25 @@ move() {
         *@host?) attempt "$vm" snmigrate --json "$@" ;;
         *) attempt "$vm" snmigrate --json "$@" "$vm" root@hostb ;;
     esac
+    json_is_sound
+}
+
+attempt_back() {
+    local vm=$1 status=0
+    shift
+    ATTEMPTS=$((ATTEMPTS + 1))
+    ATTEMPT=$WORK/$ATTEMPTS
+    mkdir "$ATTEMPT"
+    lab snapshot-state "$vm" "$ATTEMPT/before" --src b
+    lab run b "$@" > "$ATTEMPT/json" 2> "$ATTEMPT/stderr" || status=$?
+    echo "$status" > "$ATTEMPT/status"
+    echo "-- on b: $* -> $status"
+}
+
+move_back() {
+    local vm=$1
+    shift
+    attempt_back "$vm" snmigrate --json "$@" "$vm" root@hosta
     json_is_sound
 }
 
@@ -83,6 +104,7 @@ complete() {
     lab vm quiesce "$vm" --host "$host"
     lab vm disks "$vm" --host "$host" > "$WORK/disks"
     while read -r dev format file; do
+        [[ $dev == vd* ]] || continue # a CD-ROM
         raw=$LAB_DIR/$host/images/${file#/var/lib/images/}
         if [ "$format" != raw ]; then
             qemu-img convert -f "$format" -O raw "$raw" "$WORK/raw"

@@ -6,21 +6,6 @@
 # shellcheck source=tests/e2e/lib-ok.sh
 . "$(dirname "$0")/lib-ok.sh"
 
-# move_back VM [OPTION...]: as "move", from b to a
-move_back() {
-    local vm=$1 status=0
-    shift
-    ATTEMPTS=$((ATTEMPTS + 1))
-    ATTEMPT=$WORK/$ATTEMPTS
-    mkdir "$ATTEMPT"
-    lab snapshot-state "$vm" "$ATTEMPT/before" --src b
-    lab run b snmigrate --json "$@" "$vm" root@hosta > "$ATTEMPT/json" 2> "$ATTEMPT/stderr" ||
-        status=$?
-    echo "$status" > "$ATTEMPT/status"
-    echo "-- back: $* $vm -> $status"
-    json_is_sound
-}
-
 state_on() { lab vm state "$2" --host "$1" | head -n 1; }
 
 lab_begin

@@ -235,7 +235,7 @@ static void facts_xml(struct vdom *d, const char *name)
         AUTO(mem_free) char *moved = NULL;
         AUTO(dominfo_fini) struct dominfo info = { 0 };
         AUTO(dominfo_fini) struct dominfo then = { 0 };
-        const struct domdisk_to to = { "vda", "/srv/a \"<&'>b", "qcow2" };
+        const struct domdisk_to to = { "vda", "/srv/a \"<&'>b", "qcow2", false };
         CHECK(vdom_xml(d, kinds[i], &xml, &e));
         CHECK(domxml_parse(xml, &info, NULL, &e) && strcmp(info.name, name) == 0);
         CHECK(domxml_rewrite(xml, &to, 1, &moved, &e));

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -463,10 +464,23 @@ static void arrival__later_agent_commits_from_the_journal(void **state)
     moving_free(&m);
 }
 
-/* It died between "committed" and the resume, or right after the resume. */
+/* It died between "committed" and the resume, or right after the resume; the guest may have
+ * run and ended, or have been stopped, since. */
 static void arrival__later_agent_goes_on_after_committed(void **state)
 {
-    static const enum vdom_run found[] = { VDOM_PAUSED, VDOM_RUNNING, VDOM_OFF };
+    static const struct {
+        enum vdom_run run;
+        enum vdom_why why;
+        const char *answer;
+        int resumes;
+    } found[] = {
+        { VDOM_PAUSED, VDOM_WHY_USER, "running", 1 },
+        { VDOM_RUNNING, VDOM_WHY_OTHER, "running", 0 },
+        { VDOM_OFF, VDOM_WHY_SHUTDOWN, "off", 0 },
+        { VDOM_NONE, VDOM_WHY_OTHER, "none", 0 },
+        { VDOM_PAUSED, VDOM_WHY_IOERROR, "paused", 0 },
+        { VDOM_OTHER, VDOM_WHY_OTHER, "other", 0 },
+    };
 
     (void)state;
     for (size_t i = 0; i < sizeof found / sizeof found[0]; i++) {
@@ -477,14 +491,48 @@ static void arrival__later_agent_goes_on_after_committed(void **state)
         assert_ok(journal_step(m.a->journal, "committed", NULL, &e), e);
         m.a = reloaded(m.a);
         assert_err(arrival_abort(m.a, &e), e, ERR_REFUSED);
-        guest_is(found[i], VDOM_WHY_USER, false);
+        guest_is(found[i].run, found[i].why, false);
         atomic_store(&fake->resumes, 0);
         assert_ok(arrival_commit(m.a, true, clock_ms(), &e), e);
-        assert_int_equal(atomic_load(&fake->resumes), found[i] == VDOM_PAUSED);
+        assert_string_equal(m.a->ran_state, found[i].answer);
+        assert_int_equal(atomic_load(&fake->resumes), found[i].resumes);
         finish_away(m.a);
         moving_free(&m);
         guest_is(VDOM_NONE, VDOM_WHY_OTHER, false);
     }
+}
+
+/* A disk that is full is one more reason to tell the source that the guest runs. */
+static void arrival__journal_without_room_for_running_is_no_failure(void **state)
+{
+    struct rlimit old, full;
+    struct moving m;
+    struct stat st;
+    struct err e;
+
+    (void)state;
+    moving_released(&m, ID1);
+    assert_ok(journal_step(m.a->journal, "committed", NULL, &e), e);
+    m.a = reloaded(m.a);
+    guest_is(VDOM_PAUSED, VDOM_WHY_USER, false);
+    assert_int_equal(stat(PATHS_STATE "/" ID1 "/journal", &st), 0);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    full = old;
+    full.rlim_cur = (rlim_t)st.st_size;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &full), 0);
+    const bool ok = arrival_commit(m.a, true, clock_ms(), &e);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    assert_ok(ok, e);
+    assert_string_equal(m.a->ran_state, "running");
+    assert_ok(arrival_commit(m.a, true, clock_ms(), &e), e);
+    /* A later agent knows of "committed" only. */
+    m.a = reloaded(m.a);
+    assert_err(arrival_abort(m.a, &e), e, ERR_REFUSED);
+    assert_ok(arrival_commit(m.a, true, clock_ms(), &e), e);
+    assert_string_equal(m.a->ran_state, "running");
+    assert_int_equal(atomic_load(&fake->resumes), 1);
+    finish_away(m.a);
+    moving_free(&m);
 }
 
 static void arrival__later_agent_cannot_go_on_before_released(void **state)
@@ -597,6 +645,162 @@ static void arrival__abort_never_removes_a_guest_that_may_have_run(void **state)
     assert_true(exists(tmp_path("images/a.img")));
     guest_is(VDOM_NONE, VDOM_WHY_OTHER, false);
     assert_ok(arrival_abort(m.a, &e), e);
+    moving_free(&m);
+}
+
+/* As a guest does that somebody resumed by hand. */
+static void write_image(void)
+{
+    AUTO(fd_close) int fd = open(tmp_path("images/a.img"), O_WRONLY | O_CLOEXEC);
+
+    clock_sleep_ms(20); /* times of files move in ticks of up to 10 ms */
+    assert_int_equal(pwrite(fd, "x", 1, 4096), 1);
+}
+
+static void assert_abort_refused(struct arrival *a, const char *why)
+{
+    struct err e;
+
+    assert_err(arrival_abort(a, &e), e, ERR_REFUSED);
+    assert_contains(e.msg, why);
+    assert_contains(e.next, "virsh list --all");
+    assert_int_equal(atomic_load(&fake->removes), 0);
+    assert_true(exists(PATHS_STATE "/" ID1 "/journal"));
+}
+
+/* The user has cleared up by hand: then the journal goes with the next move. */
+static void cleared_by_hand(struct moving *m)
+{
+    struct err e;
+
+    guest_is(VDOM_NONE, VDOM_WHY_OTHER, false);
+    unlink(tmp_path("images/a.img"));
+    assert_ok(arrival_abort(m->a, &e), e);
+    moving_free(m);
+}
+
+static void arrival__abort_keeps_disks_that_were_written_after_close(void **state)
+{
+    static const enum vdom_run found[] = { VDOM_PAUSED, VDOM_OFF, VDOM_NONE };
+    struct moving m;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof found / sizeof found[0]; i++) {
+        moving_released(&m, ID1);
+        guest_is(found[i], VDOM_WHY_USER, false);
+        write_image();
+        assert_abort_refused(m.a,
+                             "disk vda was written after the move had closed it");
+        m.a = reloaded(m.a);
+        assert_abort_refused(m.a, "the guest may have run here");
+        assert_true(exists(tmp_path("images/a.img")));
+        cleared_by_hand(&m);
+    }
+}
+
+static void arrival__next_move_keeps_disks_that_were_written_after_close(void **state)
+{
+    struct arrival *const next = parsed(ID2);
+    struct moving m;
+    struct err e;
+
+    (void)state;
+    moving_released(&m, ID1);
+    guest_is(VDOM_OFF, VDOM_WHY_SHUTDOWN, false);
+    write_image();
+    arrival_free(m.a);
+    assert_err(arrival_prepare(next, &e), e, ERR_REFUSED);
+    assert_contains(e.msg, "was written after the move had closed it");
+    arrival_free(next);
+    assert_int_equal(atomic_load(&fake->removes), 0);
+    assert_true(exists(tmp_path("images/a.img")));
+    assert_ok(arrival_load(ID1, &fake_guest_ops, 0, &m.a, &e), e);
+    cleared_by_hand(&m);
+}
+
+/* Somebody set the time back. */
+static void arrival__abort_keeps_a_disk_that_has_another_size(void **state)
+{
+    struct moving m;
+    struct stat st;
+
+    (void)state;
+    moving_released(&m, ID1);
+    guest_is(VDOM_OFF, VDOM_WHY_OTHER, false);
+    assert_int_equal(stat(tmp_path("images/a.img"), &st), 0);
+    assert_int_equal(truncate(tmp_path("images/a.img"), 2 * MIB), 0);
+    const struct timespec times[] = { st.st_atim, st.st_mtim };
+    assert_int_equal(utimensat(AT_FDCWD, tmp_path("images/a.img"), times, 0), 0);
+    assert_abort_refused(m.a, "was written");
+    cleared_by_hand(&m);
+}
+
+static void arrival__abort_keeps_a_domain_whose_disk_was_moved(void **state)
+{
+    struct moving m;
+
+    (void)state;
+    moving_released(&m, ID1);
+    guest_is(VDOM_OFF, VDOM_WHY_OTHER, false);
+    assert_int_equal(rename(tmp_path("images/a.img"), tmp_path("moved")), 0);
+    assert_abort_refused(m.a, "disk vda is gone");
+    AUTO(fd_close) int fd = open(tmp_path("images/a.img"), O_CREAT | O_WRONLY, 0600);
+    assert_abort_refused(m.a, "is another file now");
+    cleared_by_hand(&m);
+    assert_true(exists(tmp_path("moved")));
+}
+
+/* libvirt gives it to QEMU's user; QEMU opens it and ends. */
+static void arrival__abort_removes_disks_that_only_changed_hands(void **state)
+{
+    struct moving m;
+    struct err e;
+
+    (void)state;
+    moving_released(&m, ID1);
+    guest_is(VDOM_PAUSED, VDOM_WHY_USER, false);
+    m.a = reloaded(m.a);
+    clock_sleep_ms(20);
+    assert_int_equal(chown(tmp_path("images/a.img"), 64055, 64055), 0);
+    assert_int_equal(chmod(tmp_path("images/a.img"), 0640), 0);
+    AUTO(fd_close) int fd = open(tmp_path("images/a.img"), O_RDWR | O_CLOEXEC);
+    assert_int_equal(fsync(fd), 0);
+    assert_ok(arrival_abort(m.a, &e), e);
+    assert_int_equal(atomic_load(&fake->removes), 1);
+    moving_free(&m);
+}
+
+static void arrival__abort_after_close_knows_the_states_of_a_new_guest(void **state)
+{
+    struct moving m;
+    struct err e;
+
+    (void)state;
+    m.a = prepared(ID1);
+    ram_flows(m.a, &m.src, &m.qemu);
+    assert_ok(arrival_close(m.a, &e), e);
+    guest_is(VDOM_PAUSED, VDOM_WHY_OTHER, false); /* a snapshot, a watchdog */
+    assert_abort_refused(m.a, "is paused here: it is not removed");
+    guest_is(VDOM_PAUSED, VDOM_WHY_STARTING, false);
+    assert_ok(arrival_abort(m.a, &e), e);
+    moving_free(&m);
+}
+
+/* Without the marks nothing is removed, and COMMIT works. */
+static void arrival__journal_without_marks_can_be_committed_only(void **state)
+{
+    struct moving m = { .src = -1, .qemu = -1 };
+    struct err e;
+
+    (void)state;
+    m.a = prepared(ID1);
+    assert_ok(journal_step(m.a->journal, "closed", NULL, &e), e);
+    assert_ok(journal_step(m.a->journal, "released", NULL, &e), e);
+    m.a = reloaded(m.a);
+    guest_is(VDOM_PAUSED, VDOM_WHY_USER, false);
+    assert_abort_refused(m.a, "cannot tell");
+    assert_ok(arrival_commit(m.a, true, clock_ms(), &e), e);
+    finish_away(m.a);
     moving_free(&m);
 }
 
@@ -833,12 +1037,20 @@ int main(void)
         TEST_MOVE(arrival__commit_of_a_domain_that_is_gone_is_not_committed),
         TEST_MOVE(arrival__later_agent_commits_from_the_journal),
         TEST_MOVE(arrival__later_agent_goes_on_after_committed),
+        TEST_MOVE(arrival__journal_without_room_for_running_is_no_failure),
         TEST_MOVE(arrival__later_agent_cannot_go_on_before_released),
         TEST_MOVE(arrival__move_of_a_live_agent_cannot_be_loaded),
         TEST_MOVE(arrival__journal_of_a_source_is_not_ours),
         TEST_MOVE(arrival__abort_removes_the_domain_it_brought),
         TEST_MOVE(arrival__abort_keeps_a_definition_that_was_there_before),
         TEST_MOVE(arrival__abort_never_removes_a_guest_that_may_have_run),
+        TEST_MOVE(arrival__abort_keeps_disks_that_were_written_after_close),
+        TEST_MOVE(arrival__next_move_keeps_disks_that_were_written_after_close),
+        TEST_MOVE(arrival__abort_keeps_a_disk_that_has_another_size),
+        TEST_MOVE(arrival__abort_keeps_a_domain_whose_disk_was_moved),
+        TEST_MOVE(arrival__abort_removes_disks_that_only_changed_hands),
+        TEST_MOVE(arrival__abort_after_close_knows_the_states_of_a_new_guest),
+        TEST_MOVE(arrival__journal_without_marks_can_be_committed_only),
         TEST_MOVE(arrival__abort_without_libvirt_keeps_images_and_journal),
         TEST_MOVE(arrival__abort_drops_held_ram),
         TEST_MOVE(arrival__abort_leaves_a_file_that_took_the_images_place),
@@ -856,6 +1068,7 @@ int main(void)
 
     own_state();
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
     log_init(LOG_ERROR, "dst");
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -357,6 +357,84 @@ static void image__sync_finds_a_raw_file_that_grew(void **state)
     image_close(&im);
 }
 
+/* ---- what has become of it ----------------------------------------------------------------- */
+
+static void assert_fate(struct image *im, enum image_fate want)
+{
+    AUTO(json_put) struct json_object *o = image_to_json(im),
+                                      *mark = image_mark_to_json(im);
+    struct image back;
+    struct err e;
+
+    assert_int_equal(image_fate(im), want);
+    /* The same for a later agent. */
+    assert_ok(image_from_json(o, &back, &e), e);
+    assert_int_equal(image_fate(&back), back.mark.known ? want : IMAGE_UNKNOWN);
+    image_mark_from_json(&back, mark);
+    assert_int_equal(image_fate(&back), want);
+}
+
+static void image__every_write_after_sync_is_found(void **state)
+{
+    static const char *const formats[] = { "raw", "qcow2" };
+    struct err e;
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct image im = image("a.img", formats[i], MIB);
+
+        make(&im);
+        assert_ok(image_sync(&im, &e), e);
+        clock_sleep_ms(20);
+        assert_int_equal(fchmod(im.fd, 0640), 0);
+        assert_fate(&im, IMAGE_UNTOUCHED);
+        assert_int_equal(pwrite(im.fd, "", 1, 100), 1);
+        assert_fate(&im, IMAGE_WRITTEN);
+        assert_ok(image_sync(&im, &e), e);
+        assert_fate(&im, IMAGE_UNTOUCHED);
+        assert_ok(image_remove(&im, &e), e);
+        image_close(&im);
+    }
+}
+
+static void image__another_file_and_none_are_told_apart(void **state)
+{
+    struct image im = image("a.img", "raw", MIB);
+    struct err e;
+
+    (void)state;
+    make(&im);
+    assert_ok(image_sync(&im, &e), e);
+    assert_int_equal(rename(tmp_path("a.img"), tmp_path("b.img")), 0);
+    assert_int_equal(image_fate(&im), IMAGE_GONE);
+    assert_int_equal(symlink(tmp_path("b.img"), tmp_path("a.img")), 0);
+    assert_int_equal(image_fate(&im), IMAGE_REPLACED);
+    image_close(&im);
+}
+
+static void image__mark_of_another_disk_or_rubbish_is_unknown(void **state)
+{
+    static const char *const keys[] = { "target", "known", "size", "stamp" };
+    struct image im = image("a.img", "raw", MIB);
+    struct err e;
+
+    (void)state;
+    make(&im);
+    assert_ok(image_sync(&im, &e), e);
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        AUTO(json_put) struct json_object *o = image_mark_to_json(&im);
+
+        image_mark_from_json(&im, o);
+        assert_int_equal(image_fate(&im), IMAGE_UNTOUCHED);
+        json_add_str(o, keys[i], "x");
+        image_mark_from_json(&im, o);
+        assert_int_equal(image_fate(&im), IMAGE_UNKNOWN);
+        assert_ok(image_sync(&im, &e), e);
+    }
+    assert_ok(image_remove(&im, &e), e);
+    image_close(&im);
+}
+
 /* ---- check --------------------------------------------------------------------------------- */
 
 static void assert_found(const struct image *im, const struct image_id *own,
@@ -448,6 +526,32 @@ static void loop_remove(const char *path)
     assert_ok(proc_run(argv, 10000, NULL, 0, &e), e);
 }
 
+static void image__every_write_to_a_device_after_sync_is_found(void **state)
+{
+    char path[64];
+    struct image im;
+    struct err e;
+
+    (void)state;
+    if (geteuid() != 0 || !loop_make(path)) {
+        print_message("no loop devices here\n");
+        skip();
+    }
+    assert_ok(parse("vda", path, "raw", 8 * MIB, &im, &e), e);
+    assert_ok(image_make(&im, &e), e);
+    assert_int_equal(pwrite(im.fd, "x", 1, 4 * MIB), 1);
+    assert_ok(image_sync(&im, &e), e);
+    assert_true(im.mark.known);
+    assert_fate(&im, IMAGE_UNTOUCHED);
+    AUTO(fd_close) int fd = open(path, O_RDWR | O_CLOEXEC); /* QEMU */
+    assert_int_equal(pwrite(fd, "y", 1, 5 * MIB), 1);
+    assert_int_equal(fsync(fd), 0);
+    assert_fate(&im, IMAGE_WRITTEN);
+    close(fd_steal(&fd));
+    image_close(&im);
+    loop_remove(path);
+}
+
 static void image__device_must_be_empty_and_of_the_right_size(void **state)
 {
     char path[64];
@@ -505,9 +609,13 @@ int main(void)
         TEST_TMP(image__remove_leaves_a_file_with_the_same_inode_number),
         TEST_TMP(image__remove_works_from_the_journal),
         TEST_TMP(image__sync_finds_a_raw_file_that_grew),
+        TEST_TMP(image__every_write_after_sync_is_found),
+        TEST_TMP(image__another_file_and_none_are_told_apart),
+        TEST_TMP(image__mark_of_another_disk_or_rubbish_is_unknown),
         TEST_TMP(image__check_finds_what_is_in_the_way),
         TEST_TMP(image__check_takes_what_a_dead_move_made),
         TEST_TMP(image__dev_takes_devices_only),
+        TEST_TMP(image__every_write_to_a_device_after_sync_is_found),
         TEST_TMP(image__device_must_be_empty_and_of_the_right_size),
     };
 

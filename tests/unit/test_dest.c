@@ -161,8 +161,8 @@ static void sshcmd__bad_words_are_refused(void **state)
 static struct sshcmd command(const char *words, const char *dest,
                              const struct sshcmd_opts *o)
 {
-    static struct sshcmd c; /* its argv points into it */
-    struct dest d;
+    static struct sshcmd c; /* its argv points into both */
+    static struct dest d;
     struct err e;
 
     assert_ok(dest_parse(dest, &d, &e), e);

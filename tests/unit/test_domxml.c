@@ -435,8 +435,8 @@ static void rewritten(const char *name, const struct domdisk_to *to, size_t n,
 static void domxml__rewrite_changes_the_disks_and_nothing_else(void **state)
 {
     static const struct domdisk_to to[] = {
-        { "vda", "/var/lib/images/web01 & co.raw", "raw" },
-        { "sdb", "/var/lib/images/web01-sdb.qcow2", "qcow2" },
+        { "vda", "/var/lib/images/web01 & co.raw", "raw", false },
+        { "sdb", "/var/lib/images/web01-sdb.qcow2", "qcow2", false },
     };
 
     (void)state;
@@ -446,8 +446,8 @@ static void domxml__rewrite_changes_the_disks_and_nothing_else(void **state)
 static void domxml__rewrite_ends_the_chain_of_a_live_domain(void **state)
 {
     static const struct domdisk_to to[] = {
-        { "vda", "/new/vda.qcow2", "qcow2" },
-        { "sda", "/new/sda.raw", "raw" },
+        { "vda", "/new/vda.qcow2", "qcow2", false },
+        { "sda", "/new/sda.raw", "raw", false },
     };
 
     (void)state;
@@ -456,7 +456,7 @@ static void domxml__rewrite_ends_the_chain_of_a_live_domain(void **state)
 
 static void domxml__rewrite_of_one_disk_leaves_the_other(void **state)
 {
-    const struct domdisk_to to = { "sdb", "/new/sdb.raw", "raw" };
+    const struct domdisk_to to = { "sdb", "/new/sdb.raw", "raw", false };
     AUTO(mem_free) char *xml = data("uefi-inactive.xml");
     AUTO(mem_free) char *out = NULL;
     AUTO(dominfo_fini) struct dominfo d = { 0 };
@@ -469,9 +469,35 @@ static void domxml__rewrite_of_one_disk_leaves_the_other(void **state)
     assert_false(d.disks[1].block);
 }
 
+static void domxml__rewrite_makes_block_devices_of_files_and_back(void **state)
+{
+    const struct domdisk_to block[] = {
+        { "vda", "/dev/vg0/a & b", "raw", true },
+        { "sdb", "/new/sdb.raw", "raw", false },
+    };
+    const struct domdisk_to file = { "vda", "/new/vda.raw", "raw", false };
+    AUTO(mem_free) char *xml = data("uefi-inactive.xml");
+    AUTO(mem_free) char *out = NULL;
+    AUTO(mem_free) char *back = NULL;
+    AUTO(dominfo_fini) struct dominfo d = { 0 };
+
+    (void)state;
+    assert_ok(domxml_rewrite(xml, block, 2, &out, &e), e);
+    assert_contains(out, "<disk type=\"block\" device=\"disk\"");
+    assert_contains(out, "<source dev=\"/dev/vg0/a &amp; b\"/>");
+    assert_ok(domxml_parse(out, &d, NULL, &e), e);
+    assert_true(d.disks[0].block);
+    assert_string_equal(d.disks[0].path, "/dev/vg0/a & b");
+    assert_false(d.disks[1].block);
+    assert_ok(domxml_rewrite(out, &file, 1, &back, &e), e);
+    assert_contains(back, "<source file=\"/new/vda.raw\"/>");
+    assert_null(strstr(back, "/dev/vg0"));
+    assert_null(strstr(back, "type=\"block\""));
+}
+
 static void domxml__rewrite_adds_what_a_disk_lacks(void **state)
 {
-    const struct domdisk_to to = { "sdc", "/new/c.qcow2", "qcow2" };
+    const struct domdisk_to to = { "sdc", "/new/c.qcow2", "qcow2", false };
     AUTO(mem_free) char *xml = data("uefi-inactive.xml");
     AUTO(mem_free) char *out = NULL;
 
@@ -484,11 +510,11 @@ static void domxml__rewrite_adds_what_a_disk_lacks(void **state)
 static void domxml__rewrite_refuses_unknown_target_and_bad_path(void **state)
 {
     static const struct domdisk_to to[] = {
-        { "vdz", "/new/z.raw", "raw" },
-        { "vda", "relative.raw", "raw" },
-        { "vda", "/new/\n.raw", "raw" },
-        { "vda", "/new/\xff.raw", "raw" },
-        { "vda", "", "raw" },
+        { "vdz", "/new/z.raw", "raw", false },
+        { "vda", "relative.raw", "raw", false },
+        { "vda", "/new/\n.raw", "raw", false },
+        { "vda", "/new/\xff.raw", "raw", false },
+        { "vda", "", "raw", false },
     };
     AUTO(mem_free) char *xml = data("uefi-inactive.xml");
     char *out = NULL;
@@ -522,6 +548,7 @@ int main(void)
         TEST(domxml__rewrite_changes_the_disks_and_nothing_else),
         TEST(domxml__rewrite_ends_the_chain_of_a_live_domain),
         TEST(domxml__rewrite_of_one_disk_leaves_the_other),
+        TEST(domxml__rewrite_makes_block_devices_of_files_and_back),
         TEST(domxml__rewrite_adds_what_a_disk_lacks),
         TEST(domxml__rewrite_refuses_unknown_target_and_bad_path),
     };

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/cancel.h"
+#include "base/clock.h"
 #include "base/unix.h"
 #include "tests/lib/link-duo.h"
 #include "tunnel/link.h"
@@ -463,6 +464,92 @@ static void link__resets_with_unread_data_cost_no_memory(void **state)
     duo_close(&d);
 }
 
+/* --- the rate limit --- */
+
+static void link__limit_holds_for_all_that_is_sent(void **state)
+{
+    enum { RATE = 16 * MIB, BYTES = 12 * MIB, DEPTH = RATE / 10 };
+    struct link_stats before, after;
+    struct duo d;
+    int far[2];
+
+    (void)state;
+    duo_open_with(&d, RATE, LONG_MS);
+    link_stats(d.client, &before);
+    const int a = duo_channel(&d, LINK_BULK, ZSTD_OFF, &far[0]);
+    const int b = duo_channel(&d, LINK_BULK, 1, &far[1]);
+    struct flow f[4] = { { .fd = a, .bytes = BYTES, .seed = 1, .shut = true },
+                         { .fd = b, .bytes = BYTES, .seed = 2, .shut = true },
+                         { .fd = far[0], .bytes = BYTES, .seed = 1 },
+                         { .fd = far[1], .bytes = BYTES, .seed = 2 } };
+    const int64_t start = clock_ns();
+
+    for (int i = 0; i < 4; i++)
+        i < 2 ? flow_send(&f[i]) : flow_receive(&f[i]);
+    for (int i = 0; i < 4; i++)
+        assert_true(flow_end(&f[i]));
+    const double s = (double)(clock_ns() - start) / 1e9;
+    link_stats(d.client, &after);
+    /* Never more than that in any time; slower may be the machine. */
+    assert_true((double)(after.sent - before.sent) <= RATE * s + DEPTH + MIB);
+    close(a);
+    close(b);
+    duo_close(&d);
+}
+
+/* A limit under which the data would take an hour: calls pass, and a new limit lets go. */
+static void link__limit_spares_calls_and_can_be_lifted(void **state)
+{
+    enum { BYTES = 30 * MIB };
+    struct duo d;
+    struct err e;
+    int far;
+
+    (void)state;
+    duo_open_with(&d, 8 * KIB, LONG_MS);
+    const int near = duo_channel(&d, LINK_BULK, ZSTD_OFF, &far);
+    struct flow up = { .fd = near, .bytes = BYTES, .seed = 1, .shut = true };
+    struct flow up_in = { .fd = far, .bytes = BYTES, .seed = 1 };
+
+    flow_send(&up);
+    flow_receive(&up_in);
+    for (unsigned i = 0; i < 20; i++)
+        assert_ok(
+            link_call(d.client, "POST", "/echo", number(i), LONG_MS, NULL, NULL, &e),
+            e);
+    link_set_rate(d.client, 0);
+    assert_true(flow_end(&up));
+    assert_true(flow_end(&up_in));
+    close(near);
+    duo_close(&d);
+}
+
+static void link__stats_count_what_passed(void **state)
+{
+    enum { BYTES = 4 * MIB };
+    struct link_stats st;
+    struct duo d;
+    int far;
+
+    (void)state;
+    duo_open(&d);
+    const int near = duo_channel(&d, LINK_BULK, 3, &far);
+    struct flow up = { .fd = near, .bytes = BYTES, .seed = 1, .shut = true };
+    struct flow up_in = { .fd = far, .bytes = BYTES, .seed = 1 };
+
+    flow_send(&up);
+    flow_receive(&up_in);
+    assert_true(flow_end(&up));
+    assert_true(flow_end(&up_in));
+    link_stats(d.client, &st);
+    assert_int_equal(st.plain, BYTES);
+    assert_true(st.packed > 0 && st.packed < BYTES);
+    assert_true(st.sent >= st.packed && st.sent < st.packed + MIB);
+    assert_true(st.received > 0);
+    close(near);
+    duo_close(&d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -482,6 +569,9 @@ int main(void)
         TEST(link__refused_channel_says_why),
         TEST(link__slow_reader_holds_up_nobody),
         TEST(link__resets_with_unread_data_cost_no_memory),
+        TEST(link__limit_holds_for_all_that_is_sent),
+        TEST(link__limit_spares_calls_and_can_be_lifted),
+        TEST(link__stats_count_what_passed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
