@@ -68,10 +68,13 @@ static int on_complete(void *opaque, int *error)
     struct disk_cmd *cmd = opaque;
     struct disk_nbd *d = nbd_of(cmd->disk);
 
-    /* The state machine sets the thread's error just before it gives up on everything in
-     * flight; later nobody can ask for it any more. */
-    if (*error == ENOTCONN && d->why[0] == '\0' && nbd_get_error() != NULL)
-        nbd_why(d->why);
+    /* libnbd gives up on everything in flight: no errno of the protocol is ENOTCONN.  It
+     * has set this thread's error just before; later nobody can ask for it any more. */
+    if (*error == ENOTCONN) {
+        d->disk.dead = true;
+        if (d->why[0] == '\0' && nbd_get_error() != NULL)
+            nbd_why(d->why);
+    }
     disk_complete(cmd, *error);
     /* 1 retires the command.  A read is retired in disk_nbd_finish(). */
     return cmd->op == DISK_READ ? 0 : 1;
@@ -186,8 +189,8 @@ static bool disk_nbd_ready(struct disk *disk, short revents, struct err *e)
         r = nbd_aio_notify_write(d->nbd);
     else if (revents & (POLLERR | POLLNVAL))
         return disk_nbd_lost(d, e);
-    if (r == -1 || nbd_aio_is_dead(d->nbd) || nbd_aio_is_closed(d->nbd)) {
-        if (r == -1 && d->why[0] == '\0')
+    if (r == -1) {
+        if (d->why[0] == '\0')
             nbd_why(d->why);
         return disk_nbd_lost(d, e);
     }

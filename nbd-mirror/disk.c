@@ -77,7 +77,11 @@ bool disk_cmd_err(const struct disk_cmd *cmd, struct err *e)
 {
     /* No errno of the NBD protocol is EPROTO: it means that the server broke it. */
     const enum err_kind kind = cmd->os == EPROTO ? ERR_PROTO : ERR_NBD;
+    struct pollfd unused;
 
+    /* What killed the connection says more than what was in flight. */
+    if (cmd->disk->dead && !cmd->disk->ops->events(cmd->disk, &unused, e))
+        return false;
     if (cmd->op == DISK_FLUSH)
         return err_set(e, kind, cmd->os, "%s: flush", cmd->disk->side);
     return err_set(e, kind, cmd->os, "%s: %s of %" PRIu32 " bytes at %" PRIu64,

@@ -39,10 +39,10 @@ struct disk_cmd {
 struct disk_ops {
     /* Start @cmd.  On failure it will not complete. */
     bool (*start)(struct disk *d, struct disk_cmd *cmd, struct err *e);
-    /* What poll(2) must wait for.  Errors: the connection is lost. */
+    /* What poll(2) must wait for.  Errors: the connection is lost; all commands have
+     * completed, with an errno. */
     bool (*events)(struct disk *d, struct pollfd *p, struct err *e);
-    /* After poll(2): go on.  Errors: the connection is lost; all commands have completed,
-     * with an errno. */
+    /* After poll(2): go on.  Errors: as above. */
     bool (*ready)(struct disk *d, short revents, struct err *e);
     /* A last word on a command that disk_pop() is about to give back; may be NULL. */
     void (*finish)(struct disk *d, struct disk_cmd *cmd);
@@ -76,7 +76,8 @@ void disk_complete(struct disk_cmd *cmd, int os);
 /* The oldest completed command, or NULL. */
 struct disk_cmd *disk_pop(struct disk *d);
 
-/* "dst: write of 262144 bytes at 1048576: No space left on device"; returns false. */
+/* "dst: write of 262144 bytes at 1048576: No space left on device", or how the connection
+ * was lost; returns false. */
 bool disk_cmd_err(const struct disk_cmd *cmd, struct err *e);
 
 /* Do one command and nothing else, to the end.  Errors: as above, or ERR_CANCELLED: then

@@ -29,7 +29,8 @@ struct proc_cfg {
     /* Sent to the child when the *thread* that spawned it ends (prctl(2) PR_SET_PDEATHSIG);
      * 0: none.  Spawn from a thread that lives as long as the child should. */
     int death_signal;
-    bool new_session; /* setsid(2): no terminal signal reaches it, nor can it ask there */
+    bool
+        new_session; /* setsid(2): no terminal signal reaches it, nor can it ask there */
     /* SIGINT, SIGQUIT and SIGHUP are ignored, for a child that may ask at the terminal and
      * must outlive a Ctrl-C there. */
     bool ignore_terminal;

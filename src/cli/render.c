@@ -63,6 +63,8 @@ static uint64_t gauge_left(const struct move_gauge *g, enum gauge_kind kind)
 {
     const uint64_t left = g->total > g->done ? g->total - g->done : 0;
 
+    if (kind == DISK_BULK && g->total == 0)
+        return g->size; /* the pass has not begun */
     return kind == RAM ? left : left + g->dirty;
 }
 

@@ -17,14 +17,22 @@
 #include "migrate/move-int.h"
 
 enum {
-    LOCK_WAIT_MS = 20000,
-    AGAIN_S = 5, /* for ssh to connect when only the undo waits for it */
+    LOCK_WAIT_MS = 20000, /* for a guard to be through */
+    LOCK_BUSY_MS = 1000,  /* for an snmigrate that is about to end */
+    AGAIN_S = 5,          /* for ssh to connect when only the undo waits for it */
 };
 
-static bool find_domain(struct move *m, struct err *e)
+static bool no_domain(const struct move *m, struct err *e)
 {
     char shown[300];
 
+    err_set(e, ERR_REFUSED, 0, "there is no domain '%s' on this host",
+            log_clean(shown, sizeof shown, m->cfg->domain));
+    return err_next(e, "See what is there with: virsh list --all");
+}
+
+static bool find_domain(struct move *m, struct err *e)
+{
     if (!virt_init(e))
         return false;
     if (!virt_open(m->cfg->connect, &m->src, e)) {
@@ -34,12 +42,18 @@ static bool find_domain(struct move *m, struct err *e)
     }
     if (!vdom_find(m->src, m->cfg->domain, &m->dom, e))
         return false;
-    if (m->dom == NULL) {
-        err_set(e, ERR_REFUSED, 0, "there is no domain '%s' on this host",
-                log_clean(shown, sizeof shown, m->cfg->domain));
-        return err_next(e, "See what is there with: virsh list --all");
-    }
+    if (m->dom == NULL)
+        return no_domain(m, e);
     return vdom_facts(m->dom, &m->facts, e) && virt_host(m->src, &m->src_host, e);
+}
+
+static bool find_again(struct move *m, struct err *e)
+{
+    vdom_free(m->dom);
+    m->dom = NULL;
+    if (!vdom_find_uuid(m->src, m->facts.uuid, &m->dom, e))
+        return false;
+    return m->dom != NULL ? vdom_facts(m->dom, &m->facts, e) : no_domain(m, e);
 }
 
 static void lock_path(const struct move *m, char out[PATHS_MAX])
@@ -56,20 +70,35 @@ static bool same_file(const char *path, int fd)
            a.st_dev == b.st_dev;
 }
 
+/* Who holds the lock is an snmigrate that lives: it has a record lock, which a guard does
+ * not inherit. */
+static bool holder_moves(int fd)
+{
+    struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+    return fcntl(fd, F_GETLK, &l) == 0 && l.l_type != F_UNLCK;
+}
+
 /* *out stays -1 while another process holds the lock. */
-static bool try_lock(const char *path, int *out, struct err *e)
+static bool try_lock(const char *path, int *out, bool *moves, struct err *e)
 {
     AUTO(fd_close) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    const struct flock mine = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 
     if (fd < 0)
         return err_set(e, ERR_SYS, errno, "cannot open %s", path);
     if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
-        if (same_file(path, fd))
-            *out = fd_steal(&fd);
+        if (!same_file(path, fd))
+            return true;
+        if (fcntl(fd, F_SETLK, &mine) < 0)
+            return err_set(e, ERR_SYS, errno, "cannot lock %s", path);
+        *out = fd_steal(&fd);
         return true;
     }
-    return errno == EWOULDBLOCK ? true
-                                : err_set(e, ERR_SYS, errno, "cannot lock %s", path);
+    if (errno != EWOULDBLOCK)
+        return err_set(e, ERR_SYS, errno, "cannot lock %s", path);
+    *moves = holder_moves(fd);
+    return true;
 }
 
 /* One snmigrate for a VM at a time.  The guard inherits the lock and keeps it while it
@@ -77,15 +106,16 @@ static bool try_lock(const char *path, int *out, struct err *e)
 static bool lock_domain(struct move *m, struct err *e)
 {
     char path[PATHS_MAX];
-    const int64_t end = clock_ms() + LOCK_WAIT_MS;
+    const int64_t start = clock_ms();
+    bool moves = false;
 
     lock_path(m, path);
     if (!dir_private(PATHS_RUN, e))
         return false;
-    while (try_lock(path, &m->lock_fd, e)) {
+    while (try_lock(path, &m->lock_fd, &moves, e)) {
         if (m->lock_fd >= 0)
             return true;
-        if (clock_ms() >= end) {
+        if (clock_ms() - start >= (moves ? LOCK_BUSY_MS : LOCK_WAIT_MS)) {
             err_set(e, ERR_REFUSED, 0, "another snmigrate is moving '%s'",
                     m->facts.name);
             return err_next(e, "Wait for it, or end it with Ctrl-C.");
@@ -194,8 +224,8 @@ bool connect_run(struct move *m, struct err *e)
     move_enter(m, MOVE_CONNECT);
     if (!find_domain(m, e) || !lock_domain(m, e))
         return false;
-    /* Another move may have ended while we waited for the lock. */
-    if (!vdom_facts(m->dom, &m->facts, e) || !dir_private(m->run_dir, e))
+    /* Another move may have ended while we waited for the lock, and taken it away. */
+    if (!find_again(m, e) || !dir_private(m->run_dir, e))
         return false;
     if (!fault_point("connect", e) || !dial(m, e))
         return false;

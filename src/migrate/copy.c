@@ -45,6 +45,8 @@ static void *copy_thread(void *arg)
         if (blk_activate(&c->move->blk, c->index, &again))
             c->ok = mirror_pass(c->mirror, &src, &c->pass, &c->err);
     }
+    if (!c->ok)
+        cancel_set(c->move->halt); /* the others may have hours to go */
     return NULL;
 }
 
@@ -99,8 +101,7 @@ static bool start_passes(struct move *m, struct err *e)
     return true;
 }
 
-/* Join all; the first failure of a disk wins, and stops nobody: each ends by itself, for
- * the cause is either the common link or one disk, whose siblings are then harmless. */
+/* Join all.  The first failure wins; that the others were cancelled then is no cause. */
 static bool join_passes(struct move *m, bool sample, struct err *e)
 {
     bool ok = true;
@@ -126,12 +127,9 @@ static bool join_passes(struct move *m, bool sample, struct err *e)
             }
         }
         c->started = false;
-        if (!c->ok && ok) {
-            ok = false;
+        if (!c->ok && (ok || e->kind == ERR_CANCELLED))
             *e = c->err;
-            err_wrap(e, "disk %s", m->plan.disks[i].target);
-            cancel_set(m->halt);
-        }
+        ok &= c->ok;
     }
     return ok;
 }
@@ -153,7 +151,7 @@ static bool flush_all(struct move *m, struct err *e)
 {
     for (size_t i = 0; i < m->plan.n; i++)
         if (!mirror_flush(m->copies[i].mirror, e))
-            return err_wrap(e, "disk %s", m->plan.disks[i].target);
+            return false;
     return true;
 }
 

@@ -150,11 +150,13 @@ static void move_failed(struct move *m, struct err *e)
     log_debug("phase", "%s failed: %s", phase_names[m->failed_in], e->msg);
     move_enter(m, MOVE_UNDO);
     /* A libvirtd that was restarted has dropped our connection, and the undo needs it. */
-    if (m->dom != NULL && m->failed_in > MOVE_PREFLIGHT &&
-        !owner_source_alive(m, &se) && !owner_source(m, LIBVIRT_AGAIN_MS, &se))
+    const bool begun = m->failed_in > MOVE_PREFLIGHT;
+    const bool dropped = m->dom != NULL && begun && !owner_source_alive(m, &se);
+
+    if (dropped && !owner_source(m, LIBVIRT_AGAIN_MS, &se))
         log_warn("undo", "%s", se.msg);
     if (e->kind == ERR_GUEST || e->kind == ERR_UNRESOLVED || e->kind == ERR_REFUSED ||
-        e->kind == ERR_STALLED || e->kind == ERR_CONNECT)
+        e->kind == ERR_STALLED || (e->kind == ERR_CONNECT && !begun))
         return;
     if (cancel_is_set(m->user)) {
         err_set(e, ERR_CANCELLED, 0, "interrupted");
@@ -169,6 +171,9 @@ static void move_failed(struct move *m, struct err *e)
         link_cause(m->link, e);
         err_wrap(e, "lost the link to %s", m->cfg->dest.host);
         err_next(e, "Run the same command again when the link is back.");
+    } else if (dropped) {
+        err_wrap(e, "lost the connection to libvirt on this host");
+        err_next(e, "Run the same command again.");
     }
 }
 

@@ -28,10 +28,12 @@
 #include <stdatomic.h>
 
 #include "tunnel/link.h"
+#include "tunnel/pace.h"
 #include "tunnel/rate.h"
 
 enum {
     FRAME_MAX = 1 << 20,        /* bytes of one DATA frame, SETTINGS_MAX_FRAME_SIZE */
+    INBUF = 1 << 20,            /* bytes received at once, at most */
     FRAME_MIN = 16 << 10,       /* what bulk gets however slow the pipe is */
     WINDOW_BULK = 16 << 20,     /* bytes a bulk channel may have on its way to us, */
     WINDOW_BULK_ALL = 96 << 20, /* and all of them together: later ones get less */
@@ -63,6 +65,8 @@ MUST_CHECK bool link_post(struct link *l, struct task *t, struct err *e);
 void link_post_always(struct link *l, struct task *t);
 /* Make the session look at its channels. */
 void link_wake(struct link *l);
+/* Session thread. */
+void link_tasks_run(struct link *l);
 
 /* --- streams: one HTTP/2 stream, whatever it is used for; session thread only --- */
 
@@ -113,7 +117,10 @@ struct out {
     uint64_t busy_bytes;   /* written since */
     uint64_t speed;        /* bytes/s of the pipe, 0: not measured */
     bool more;             /* the turn ended, not the work */
+    uint64_t bulk;         /* bytes of bulk channels that were sent */
+    bool ping_due;         /* for the heartbeat */
     struct rate rate;
+    struct pace pace;
 };
 
 struct chan;
@@ -125,6 +132,8 @@ MUST_CHECK bool out_pump(struct link *l, struct err *e);
 bool out_pending(const struct link *l);
 /* A violation: tell the peer why, as far as the pipe takes it without waiting. */
 void out_last_words(struct link *l, const char *why);
+/* Nanoseconds until something that waits for the rate limit may go; -1: nothing does. */
+int64_t out_wait_ns(struct link *l);
 /* The largest DATA frame now. */
 size_t out_frame(struct link *l);
 
@@ -156,8 +165,6 @@ struct link {
     uint64_t bodies;       /* bytes of control bodies held */
     unsigned jobs;         /* handed to the pool and not back */
     int64_t last_rx_ms, last_ping_ms, moved_ms, drain_until_ms, level_ms;
-    int64_t ping_ns;  /* payload of the newest PING; 0: none unanswered */
-    bool ping_queued; /* not yet on the pipe */
     bool bye_sent, bye_received;
 
     /* Any thread. */
@@ -180,9 +187,21 @@ void link_break(struct link *l, const struct err *e);
 PRINTF(2, 3) int link_violation(struct link *l, const char *fmt, ...);
 /* The cause, or that the link is not open; always sets *e.  Any thread. */
 void link_error(const struct link *l, struct err *e);
+/* Both have said goodbye, or one has and the pipe is gone.  Session thread. */
+void link_end(struct link *l);
 void link_move(struct link *l, enum link_state to);
 /* Something of a channel moved: a closing link waits on. */
 void link_moved(struct link *l);
+
+void link_pipe_close(struct link *l);
+/* Make an eventfd readable. */
+void raise_fd(int fd);
+
+/* --- loop.c, input.c: the session's thread --- */
+
+void *loop_main(void *link);
+/* Receive what the pipe has. */
+MUST_CHECK bool input_turn(struct link *l, struct err *e);
 
 /* --- session.c: nghttp2's callbacks --- */
 

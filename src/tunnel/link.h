@@ -65,7 +65,8 @@ struct link_cfg {
 
 /* Start the session and its threads.  Client: blocks until the peer's SETTINGS arrive or
  * @timeout_ms is over.  Errors: ERR_PROTO not our peer (with the first bytes it sent,
- * escaped), ERR_LINK end of file, ERR_TIMEOUT, ERR_CANCELLED. */
+ * escaped), ERR_LINK end of file, ERR_TIMEOUT, ERR_CANCELLED.  SIGPIPE is ignored in the
+ * whole process from then on, unless it has a handler: the pipe's other end may go. */
 MUST_CHECK bool link_open(const struct link_cfg *cfg, int timeout_ms,
                           const struct cancel *cancel, struct link **out,
                           struct err *e);
@@ -111,7 +112,8 @@ void link_stats(const struct link *l, struct link_stats *out);
 /* Server: block until the client has gone or the link broke.  true: orderly end. */
 MUST_CHECK bool link_wait(struct link *l, struct err *e);
 
-/* Orderly end where possible (GOAWAY, flush up to 1 s), then stop the threads and free. */
+/* Orderly end where possible (GOAWAY, flush up to 1 s), then stop the threads and free.
+ * A server waits for its running handlers: end what they wait for first. */
 void link_close(struct link *l);
 void link_close_auto(struct link **l);
 

@@ -6,8 +6,9 @@
  * DATA frame at most, and that one is as small as 20 ms of the pipe.
  *
  * Order: control and talk by nghttp2; bulk only when nothing of them is left, one channel
- * after the other (chan_choose), and only when the rate limit lets it.  A bulk stream is
- * "deferred" for nghttp2 whenever it was not chosen.
+ * after the other (chan_choose), and only when the rate limit lets it and the pace, which
+ * bounds what lies in the buffers between here and the peer.  A bulk stream is "deferred"
+ * for nghttp2 whenever it was not chosen.
  */
 #include <errno.h>
 #include <string.h>
@@ -43,6 +44,14 @@ void out_fini(struct link *l)
 {
     free(l->out.small);
     free(l->out.big);
+}
+
+int64_t out_wait_ns(struct link *l)
+{
+    /* While the pace holds it up, the answer to a probe wakes us. */
+    if (out_pending(l) || !chan_waiting(l) || !pace_open(&l->out.pace, l->out.bulk))
+        return -1;
+    return rate_wait_ns(&l->out.rate, clock_ns());
 }
 
 bool out_pending(const struct link *l)
@@ -101,15 +110,38 @@ static bool collect(struct link *l, struct err *e)
     return true;
 }
 
+/* A PING at the head of the batch: for the pace, or for the heartbeat. */
+static bool ping(struct link *l, struct err *e)
+{
+    struct out *const o = &l->out;
+    uint64_t number =
+        UINT64_MAX; /* of no probe: its answer only shows that they live */
+
+    if (!o->ping_due && !pace_wants_probe(&o->pace, o->bulk))
+        return true;
+    if (!pace_full(&o->pace))
+        number = pace_probe(&o->pace, o->bulk, clock_ns());
+    o->ping_due = false;
+    const int rc =
+        nghttp2_submit_ping(l->h2, NGHTTP2_FLAG_NONE, (const uint8_t *)&number);
+    return rc == 0 ? true : err_set(e, ERR_LINK, 0, "ping: %s", nghttp2_strerror(rc));
+}
+
+static bool may_send_bulk(struct link *l)
+{
+    return pace_open(&l->out.pace, l->out.bulk) &&
+           rate_wait_ns(&l->out.rate, clock_ns()) == 0;
+}
+
 static bool make_batch(struct link *l, struct err *e)
 {
     struct out *const o = &l->out;
 
     assert(!out_pending(l)); /* the buffers are free to be written into */
     o->small_len = o->big_len = o->pos = 0;
-    if (!collect(l, e))
+    if (!ping(l, e) || !collect(l, e))
         return false;
-    if (o->big_len != 0 || rate_wait_ns(&o->rate, clock_ns()) > 0)
+    if (o->big_len != 0 || !may_send_bulk(l))
         return true;
 
     /* A channel whose socket turns out to be empty gives no frame: ask the next. */
@@ -142,8 +174,10 @@ static bool write_batch(struct link *l, bool *full, struct err *e)
         struct iovec v[2] = { { o->small + o->pos, small },
                               { o->big + big_at, o->big_len - big_at } };
 
-        if (!fault_point("tunnel.send", e))
+        if (!fault_point("tunnel.send", e)) {
+            e->kind = ERR_LINK; /* as if the network had done it */
             return err_wrap(e, "sending");
+        }
         const ssize_t n = small != 0 ? writev(l->out_fd, v, 2)
                                      : write(l->out_fd, v[1].iov_base, v[1].iov_len);
         if (n < 0 && errno == EINTR)

@@ -149,13 +149,12 @@ static int on_settings(struct link *l)
 
 static void on_pong(struct link *l, const uint8_t *payload)
 {
-    int64_t at;
+    uint64_t number;
 
-    memcpy(&at, payload, sizeof at);
-    if (l->ping_ns == 0 || at != l->ping_ns)
-        return; /* not the newest, or not ours */
-    l->ping_ns = 0;
-    atomic_store(&l->rtt_us, (clock_ns() - at) / 1000);
+    memcpy(&number, payload, sizeof number);
+    const int64_t trip = pace_answer(&l->out.pace, number, clock_ns());
+    if (trip >= 0)
+        atomic_store(&l->rtt_us, trip / 1000);
 }
 
 static int on_goaway(struct link *l, const nghttp2_goaway *g)
@@ -258,16 +257,6 @@ static int on_complaint(nghttp2_session *h2, int code, const char *msg, size_t l
     return 0;
 }
 
-static int on_frame_send(nghttp2_session *h2, const nghttp2_frame *f, void *arg)
-{
-    struct link *const l = arg;
-
-    (void)h2;
-    if (f->hd.type == NGHTTP2_PING && !(f->hd.flags & NGHTTP2_FLAG_ACK))
-        l->ping_queued = false;
-    return 0;
-}
-
 /* --- DATA frames of channels: the payload is in out.big already (read callback) --- */
 
 static int on_send_data(nghttp2_session *h2, nghttp2_frame *f, const uint8_t *hd,
@@ -277,13 +266,15 @@ static int on_send_data(nghttp2_session *h2, nghttp2_frame *f, const uint8_t *hd
     struct link *const l = arg;
     struct out *const o = &l->out;
 
-    (void)h2;
     (void)src;
-    (void)f;
     assert(f->data.padlen == 0);                       /* we set no padding callback */
     memcpy(o->small + o->small_len, hd, FRAME_HEADER); /* collect() left room */
     o->small_len += FRAME_HEADER;
     o->big_len = len;
+    const struct stream *const s =
+        nghttp2_session_get_stream_user_data(h2, f->hd.stream_id);
+    if (s != NULL && stream_is_bulk(s))
+        o->bulk += len;
     link_moved(l);
     return NGHTTP2_ERR_PAUSE; /* done, and no further frame in this batch */
 }
@@ -316,7 +307,6 @@ static nghttp2_session_callbacks *callbacks_make(void)
     nghttp2_session_callbacks_set_on_stream_close_callback(cb, on_stream_close);
     nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(cb, on_invalid_frame);
     nghttp2_session_callbacks_set_error_callback2(cb, on_complaint);
-    nghttp2_session_callbacks_set_on_frame_send_callback(cb, on_frame_send);
     nghttp2_session_callbacks_set_send_data_callback(cb, on_send_data);
     nghttp2_session_callbacks_set_data_source_read_length_callback(cb,
                                                                    data_frame_length);

@@ -81,4 +81,4 @@ serve_nbdkit src -r file a.raw
 stop dst
 serve_nbdkit dst --filter=rate file b.raw rate=16M
 (sleep 0.5 && kill -KILL "$(pid_of dst)") &
-mirror_fails 1 "dst: " src dst
+mirror_fails 1 "dst: connection lost" src dst

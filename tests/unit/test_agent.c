@@ -23,6 +23,7 @@
 #include "base/unix.h"
 #include "base/version.h"
 #include "tests/lib/fake-guest.h"
+#include "tests/lib/loop.h"
 #include "tests/lib/own-state.h"
 #include "tests/lib/tmp.h"
 #include "tunnel/link.h"
@@ -103,16 +104,36 @@ static bool call(struct agent *a, const char *method, const char *path,
 
 /* ---- the source's side ------------------------------------------------------------------------ */
 
-static struct json_object *put_body(const char *format)
+static struct json_object *put_body_at(const char *at, const char *format)
 {
     struct json_object *const disk = json_new(),
                               *disks = json_object_new_array(), *const o = json_new();
 
-    json_add_str(json_add_str(disk, "target", "vda"), "path", tmp_path("images/a.img"));
+    json_add_str(json_add_str(disk, "target", "vda"), "path", at);
     json_add_u64(json_add_str(disk, "format", format), "size", SIZE);
     json_object_array_add(disks, disk);
     json_add_str(json_add_str(o, "name", "vm1"), "uuid", UUID);
     return json_add_obj(json_add_str(o, "source", "hosta"), "disks", disks);
+}
+
+static struct json_object *put_body(const char *format)
+{
+    return put_body_at(tmp_path("images/a.img"), format);
+}
+
+/* Of the first disk. */
+static void assert_kind(struct json_object *reply, bool zero_want, bool block_want)
+{
+    struct json_object *list;
+    bool zero, block;
+    struct err e;
+
+    assert_ok(json_get_array(reply, "disks", &list, &e), e);
+    struct json_object *const disk = json_object_array_get_idx(list, 0);
+    assert_ok(json_get_bool(disk, "zero", &zero, &e), e);
+    assert_ok(json_get_bool(disk, "block", &block, &e), e);
+    assert_int_equal(zero, zero_want);
+    assert_int_equal(block, block_want);
 }
 
 static void put(struct agent *a, const char *id, const char *format)
@@ -120,14 +141,11 @@ static void put(struct agent *a, const char *id, const char *format)
     AUTO(json_put) struct json_object *r = NULL;
     struct json_object *list;
     char path[100];
-    bool zero;
     struct err e;
 
     snprintf(path, sizeof path, "/moves/%s", id);
     assert_ok(call(a, "PUT", path, put_body(format), &r, &e), e);
-    assert_ok(json_get_array(r, "disks", &list, &e), e);
-    assert_ok(json_get_bool(json_object_array_get_idx(list, 0), "zero", &zero, &e), e);
-    assert_true(zero);
+    assert_kind(r, true, false);
     assert_ok(json_get_array(r, "token_paths", &list, &e), e);
     assert_int_equal(json_object_array_length(list), 1);
     assert_int_equal(
@@ -434,6 +452,105 @@ static void agent__whole_move_qcow2(void **state)
     (void)state;
     whole_move("qcow2");
 }
+
+/* ---- block devices: a loop device, where there are any ---------------------------------------- */
+
+/* Up to "released", and QEMU has it all; "the guest" has not run. */
+static void device_released(struct agent *a, const char *path)
+{
+    AUTO(json_put) struct json_object *r = NULL;
+    struct json_object *list;
+    struct ram ram;
+    struct err e;
+
+    agent_start(a, NULL);
+    assert_ok(call(a, "PUT", "/moves/" ID1, put_body_at(path, "raw"), &r, &e), e);
+    assert_kind(r, false, true);
+    assert_ok(json_get_array(r, "token_paths", &list, &e), e);
+    assert_int_equal(json_object_array_length(list), 0);
+    write_disk(a, ID1);
+    ram_open(a, ID1, &ram);
+    assert_ok(post(a, ID1, "close", NULL, &e), e);
+    assert_ok(post(a, ID1, "release", json_new(), &e), e);
+    shutdown(ram.src, SHUT_WR);
+    assert_int_equal(ram_rest(&ram), STREAM - LIMIT);
+    ram_close(&ram);
+    loaded();
+}
+
+static int device_byte(const char *path, off_t off)
+{
+    AUTO(fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    uint8_t byte;
+
+    assert_int_equal(pread(fd, &byte, 1, off), 1);
+    return byte;
+}
+
+static void device_write(const char *path, off_t off)
+{
+    AUTO(fd_close) int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+    assert_int_equal(pwrite(fd, "\x77", 1, off), 1);
+    assert_int_equal(fsync(fd), 0);
+}
+
+static void agent__whole_move_to_a_block_device(void **state)
+{
+    char path[LOOP_PATH];
+    struct agent a;
+    struct err e;
+
+    (void)state;
+    if (!loop_make(SIZE, path)) {
+        print_message("no loop devices here\n");
+        skip();
+    }
+    device_released(&a, path);
+    assert_ok(post(&a, ID1, "commit", json_add_bool(json_new(), "run", true), &e), e);
+    assert_ok(
+        post(&a, ID1, "finish", json_add_bool(json_new(), "autostart", false), &e), e);
+    agent_end(&a);
+    assert_int_equal(device_byte(path, MIB), 0x5a);
+    assert_int_equal(device_byte(path, 2 * MIB), 0);
+    loop_remove();
+}
+
+/* Its ends are made empty for the next try while nobody can have written but us. */
+static void agent__delete_keeps_a_block_device_that_was_written(void **state)
+{
+    char path[LOOP_PATH];
+    struct agent a;
+    struct err e;
+
+    (void)state;
+    if (!loop_make(SIZE, path)) {
+        print_message("no loop devices here\n");
+        skip();
+    }
+    device_released(&a, path);
+    assert_ok(call(&a, "DELETE", "/moves/" ID1, NULL, NULL, &e), e);
+    agent_end(&a);
+    assert_int_equal(atomic_load(&fake->run), VDOM_NONE);
+
+    device_released(&a, path);
+    device_write(path, 1000);
+    assert_err(call(&a, "DELETE", "/moves/" ID1, NULL, NULL, &e), e, ERR_REFUSED);
+    assert_contains(e.msg, "disk vda was written after the move had closed it");
+    agent_end(&a);
+    agent_start(&a, NULL);
+    atomic_store(&fake->run, VDOM_OFF);
+    assert_err(call(&a, "DELETE", "/moves/" ID1, NULL, NULL, &e), e, ERR_REFUSED);
+    /* Without a domain there is nothing to do but to forget the move. */
+    atomic_store(&fake->run, VDOM_NONE);
+    assert_ok(call(&a, "DELETE", "/moves/" ID1, NULL, NULL, &e), e);
+    agent_end(&a);
+    assert_int_equal(device_byte(path, 1000), 0x77);
+    assert_int_equal(atomic_load(&fake->removes), 1); /* of the first one */
+    loop_remove();
+}
+
+/* ---- again, listed, lost --------------------------------------------------------------------- */
 
 static void agent__delete_leaves_nothing(void **state)
 {
@@ -767,6 +884,8 @@ int main(int argc, char **argv)
         TEST_AGENT(agent__check_lists_everything_at_once),
         TEST_AGENT(agent__whole_move_raw),
         TEST_AGENT(agent__whole_move_qcow2),
+        TEST_AGENT(agent__whole_move_to_a_block_device),
+        TEST_AGENT(agent__delete_keeps_a_block_device_that_was_written),
         TEST_AGENT(agent__delete_leaves_nothing),
         TEST_AGENT(agent__put_again_gives_the_same_answer),
         TEST_AGENT(agent__lists_moves),

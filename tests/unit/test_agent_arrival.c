@@ -689,8 +689,7 @@ static void arrival__abort_keeps_disks_that_were_written_after_close(void **stat
         moving_released(&m, ID1);
         guest_is(found[i], VDOM_WHY_USER, false);
         write_image();
-        assert_abort_refused(m.a,
-                             "disk vda was written after the move had closed it");
+        assert_abort_refused(m.a, "disk vda was written after the move had closed it");
         m.a = reloaded(m.a);
         assert_abort_refused(m.a, "the guest may have run here");
         assert_true(exists(tmp_path("images/a.img")));

@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "base/proc.h"
 #include "base/unix.h"
+#include "tests/lib/loop.h"
 #include "tests/lib/tmp.h"
 
 enum { MIB = 1 << 20 };
@@ -361,8 +362,8 @@ static void image__sync_finds_a_raw_file_that_grew(void **state)
 
 static void assert_fate(struct image *im, enum image_fate want)
 {
-    AUTO(json_put) struct json_object *o = image_to_json(im),
-                                      *mark = image_mark_to_json(im);
+    AUTO(json_put)
+    struct json_object *o = image_to_json(im), *mark = image_mark_to_json(im);
     struct image back;
     struct err e;
 
@@ -505,35 +506,14 @@ static void image__dev_takes_devices_only(void **state)
 
 /* ---- devices: a loop device, where there are any --------------------------------------------- */
 
-static bool loop_make(char path[64])
-{
-    const char *const argv[] = { "losetup", "--find", "--show", tmp_path("disk"),
-                                 NULL };
-    struct err e;
-
-    put_file("disk", "");
-    if (truncate(tmp_path("disk"), 8 * MIB) < 0 || !proc_run(argv, 10000, path, 64, &e))
-        return false;
-    path[strcspn(path, "\n")] = '\0';
-    return path[0] == '/';
-}
-
-static void loop_remove(const char *path)
-{
-    const char *const argv[] = { "losetup", "--detach", path, NULL };
-    struct err e;
-
-    assert_ok(proc_run(argv, 10000, NULL, 0, &e), e);
-}
-
 static void image__every_write_to_a_device_after_sync_is_found(void **state)
 {
-    char path[64];
+    char path[LOOP_PATH];
     struct image im;
     struct err e;
 
     (void)state;
-    if (geteuid() != 0 || !loop_make(path)) {
+    if (!loop_make(8 * MIB, path)) {
         print_message("no loop devices here\n");
         skip();
     }
@@ -549,17 +529,17 @@ static void image__every_write_to_a_device_after_sync_is_found(void **state)
     assert_fate(&im, IMAGE_WRITTEN);
     close(fd_steal(&fd));
     image_close(&im);
-    loop_remove(path);
+    loop_remove();
 }
 
 static void image__device_must_be_empty_and_of_the_right_size(void **state)
 {
-    char path[64];
+    char path[LOOP_PATH];
     struct image im;
     struct err e;
 
     (void)state;
-    if (geteuid() != 0 || !loop_make(path)) {
+    if (!loop_make(8 * MIB, path)) {
         print_message("no loop devices here\n");
         skip();
     }
@@ -589,7 +569,7 @@ static void image__device_must_be_empty_and_of_the_right_size(void **state)
     assert_err(image_make(&im, &e), e, ERR_REFUSED);
     image_close(&im);
     close(fd_steal(&fd));
-    loop_remove(path);
+    loop_remove();
 }
 
 int main(void)

@@ -10,6 +10,7 @@
 
 #include "base/cancel.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/mem.h"
 #include "base/unix.h"
 #include "tests/lib/link-duo.h"
@@ -30,6 +31,7 @@ struct caller {
     struct link *l;
     struct err e;
     bool ok;
+    int fd;
     pthread_t thread;
 };
 
@@ -38,6 +40,14 @@ static void *wait_main(void *arg)
     struct caller *const c = arg;
 
     c->ok = link_call(c->l, "GET", "/wait", NULL, LONG_MS, NULL, NULL, &c->e);
+    return NULL;
+}
+
+static void *channel_main(void *arg)
+{
+    struct caller *const c = arg;
+
+    c->ok = link_channel_pair(c->l, "ram", LINK_BULK, ZSTD_OFF, &c->fd, &c->e);
     return NULL;
 }
 
@@ -214,6 +224,42 @@ static void link__close_does_not_hang_on_channels(void **state)
     duo_close(&d);
     close(idle);
     close(stuck);
+    free(buf);
+}
+
+/* A peer that takes nothing any more cannot hold the end up either. */
+static void link__close_does_not_hang_on_a_stuck_peer(void **state)
+{
+    static const uint8_t greeting[] = { 0, 0, 0, 4, 0, 0, 0, 0, 0 };
+    static const uint8_t ok[] = { 0, 0, 1, 1, 4, 0, 0, 0, 1, 0x88 }; /* :status 200 */
+    uint8_t *const buf = calloc(1, 4 * MIB);
+    const int64_t start = clock_ms();
+    struct link *l;
+    struct err e;
+    int pair[2], fd;
+
+    (void)state;
+    assert_ok(unix_pair(pair, &e), e);
+    assert_ok(fd_write_all(pair[1], greeting, sizeof greeting, &e), e);
+    const struct link_cfg cfg = { .in = pair[0], .out = pair[0] };
+    assert_ok(link_open(&cfg, LONG_MS, NULL, &l, &e), e);
+    struct caller c = { .l = l };
+    assert_int_equal(pthread_create(&c.thread, NULL, channel_main, &c), 0);
+    /* An answer before the request would be a violation: look, without taking it. */
+    while (memmem(buf, 4 * MIB, "/channel/ram", 12) == NULL &&
+           memmem(buf, 4 * MIB, "bulk", 4) == NULL) {
+        (void)!recv(pair[1], buf, 4 * MIB, MSG_PEEK);
+        clock_sleep_ms(1);
+    }
+    assert_ok(fd_write_all(pair[1], ok, sizeof ok, &e), e);
+    pthread_join(c.thread, NULL);
+    assert_true(c.ok);
+    fd = c.fd;
+    assert_true(send(fd, buf, 4 * MIB, MSG_DONTWAIT) > 0);
+    link_close(l);
+    assert_true(clock_ms() - start < 30000);
+    close(fd);
+    close(pair[1]);
     free(buf);
 }
 
@@ -632,6 +678,49 @@ static void link__any_byte_lost_or_changed_is_survived(void **state)
     }
 }
 
+/* --- fault points --- */
+
+static void link__fault_points_break_it_as_a_network_would(void **state)
+{
+    static const char *const points[] = { "tunnel.send", "tunnel.recv",
+                                          "tunnel.channel" };
+    char spec[64];
+    struct err e;
+
+    (void)state;
+    for (unsigned i = 0; i < 24; i++) {
+        enum { BYTES = MIB };
+        struct duo d;
+        int fd = -1;
+
+        /* The greeting takes the first passings of both ends. */
+        snprintf(spec, sizeof spec, "%s:fail:%u", points[i % 3],
+                 i % 3 == 2 ? 1 + i / 3 % 2 : 8 + i / 3);
+        setenv("SNMIGRATE_FAULT", spec, 1);
+        assert_ok(fault_init(&e), e);
+        duo_open(&d);
+        e.kind = ERR_NONE;
+        if (link_channel_pair(d.client, "ram", LINK_BULK, ZSTD_OFF, &fd, &e)) {
+            struct flow up = { .fd = fd, .bytes = BYTES, .seed = 1, .shut = true };
+
+            flow_send(&up);
+            (void)flow_end(&up);
+        }
+        for (int k = 0; k < 10 && e.kind == ERR_NONE; k++)
+            (void)!link_call(d.client, "GET", "/nothing", NULL, LONG_MS, NULL, NULL,
+                             &e);
+        if (i % 3 == 2)
+            assert_contains(e.msg, "fault point tunnel.channel");
+        else
+            assert_int_equal(e.kind, ERR_LINK);
+        if (fd >= 0)
+            close(fd);
+        duo_close(&d);
+        unsetenv("SNMIGRATE_FAULT");
+        assert_ok(fault_init(&e), e);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -642,6 +731,7 @@ int main(void)
         TEST(link__server_that_ends_is_noticed_by_the_client),
         TEST(link__close_lets_the_last_bytes_out),
         TEST(link__close_does_not_hang_on_channels),
+        TEST(link__close_does_not_hang_on_a_stuck_peer),
         TEST(link__close_before_the_greeting),
         TEST(link__noise_instead_of_a_greeting_is_shown),
         TEST(link__open_gives_up),
@@ -651,6 +741,7 @@ int main(void)
         TEST(link__sender_that_ignores_windows_is_cut_off),
         TEST(link__floods_are_survived_or_cut_off),
         TEST(link__any_byte_lost_or_changed_is_survived),
+        TEST(link__fault_points_break_it_as_a_network_would),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

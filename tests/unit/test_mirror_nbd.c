@@ -403,7 +403,7 @@ static void mirror__a_lost_destination_is_broken_for_good(void **state)
     dst->lie_at = NBD_WRITE;
     dst->lie_after = 1;
     assert_err(pass_all(m, &e), e, ERR_NBD);
-    assert_contains(e.msg, "vda: dst: ");
+    assert_contains(e.msg, "vda: dst: connection lost: ");
     assert_true(mirror_broken(m));
     dst->lie = LIE_NONE;
     assert_err(pass_all(m, &e), e, ERR_NBD);

@@ -321,6 +321,18 @@ static void render__all_done_only_when_nothing_is_left(void **state)
     assert_contains(t.buf, "vda 99% (1 B left)");
 }
 
+static void render__nothing_is_done_before_the_bulk_pass_begins(void **state)
+{
+    struct move_progress p = bulk();
+    AUTO(text_fini) struct text t = { .utf8 = true };
+
+    (void)state;
+    p.ndisks = 1;
+    p.disks[0].total = p.disks[0].done = p.disks[0].dirty = 0;
+    render_plain(&t, &p);
+    assert_contains(t.buf, "vda 0% (20.0 GiB left)");
+}
+
 static int set_locale(void **state)
 {
     (void)state;
@@ -341,6 +353,7 @@ int main(void)
         TEST(render__plain_lines),
         TEST(render__always_fits),
         TEST(render__all_done_only_when_nothing_is_left),
+        TEST(render__nothing_is_done_before_the_bulk_pass_begins),
     };
 
     return cmocka_run_group_tests(tests, set_locale, NULL);

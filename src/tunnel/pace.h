@@ -1,0 +1,55 @@
+/* src/tunnel/pace.h - how much bulk may be under way, so that nothing queues for long; pure.
+ *
+ * Between two links lie the buffers of pipes, ssh and TCP: some megabytes, which on a slow
+ * network are seconds.  A control call, a heartbeat or the last pages of RAM would wait
+ * behind them.  So bulk is sent only while what the peer has not yet received is less than
+ *
+ *     speed * (1.25 * shortest round trip + 50 ms)
+ *
+ * which keeps the network busy and the queue short.  Both factors are measured by probes
+ * (PING frames), which come back when all before them has arrived: the greatest speed and
+ * the shortest round trip of the last 10 to 20 s.  Every 10 s sending pauses until the
+ * queue is empty, or our own queue would be measured as part of the round trip.
+ */
+#ifndef SNM_TUNNEL_PACE_H
+#define SNM_TUNNEL_PACE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { PACE_PROBES = 16 };
+
+struct pace {
+    struct {
+        uint64_t pos; /* bytes sent before it */
+        int64_t ns;
+        uint64_t arrived; /* ->arrived, ->arrived_ns when it was sent */
+        int64_t arrived_ns;
+    } probe[PACE_PROBES];
+    uint64_t next, oldest; /* numbers of probes: to be sent, not answered */
+
+    uint64_t arrived; /* bytes that the peer is known to have */
+    int64_t arrived_ns;
+
+    double speed[2]; /* greatest, bytes/ns, 0 none; of this window and the one before */
+    int64_t trip[2]; /* shortest, ns, 0 none; likewise */
+    int64_t window_ns; /* when this window began */
+    bool emptying;
+    bool probe_now; /* the queue is empty: the time to measure */
+};
+
+/* A probe is due: @pos bytes were sent so far. */
+bool pace_wants_probe(const struct pace *p, uint64_t pos);
+/* It goes out behind @pos bytes; returns its number, to come back in the answer. */
+uint64_t pace_probe(struct pace *p, uint64_t pos, int64_t now_ns);
+/* Too many are on their way. */
+bool pace_full(const struct pace *p);
+/* The answer.  Returns the round trip in ns, -1 for a number that is not under way. */
+int64_t pace_answer(struct pace *p, uint64_t number, int64_t now_ns);
+
+/* Whether bulk may be sent when @pos bytes were sent so far. */
+bool pace_open(struct pace *p, uint64_t pos);
+/* Bytes that may be under way. */
+uint64_t pace_limit(const struct pace *p);
+
+#endif
