@@ -5,8 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+
+enum { OPEN_MS = 5000, OPEN_AGAIN_MS = 200 };
 
 struct guest {
     char uuid[37];
@@ -68,13 +71,18 @@ static void guest_close_auto(struct guest **g)
 static bool libvirt_open(const char *uuid, struct guest **out, struct err *e)
 {
     AUTO(guest_close) struct guest *g = calloc(1, sizeof *g);
+    const int64_t end = clock_ms() + OPEN_MS;
 
     if (g == NULL)
         return err_set(e, ERR_SYS, ENOMEM, "guest");
     g->events = -1;
     snprintf(g->uuid, sizeof g->uuid, "%s", uuid);
-    if (!virt_open(NULL, &g->virt, e))
-        return false;
+    /* A libvirtd that restarts is back in a moment, and an ABORT may depend on it. */
+    while (!virt_open(NULL, &g->virt, e)) {
+        if (clock_ms() >= end)
+            return false;
+        clock_sleep_ms(OPEN_AGAIN_MS);
+    }
     *out = ptr_steal(&g);
     return true;
 }

@@ -117,7 +117,7 @@ static void call_closed(struct link *l, struct stream *s, uint32_t code)
 }
 
 static const struct stream_ops call_ops = {
-    .what = "call",
+    .type = "application/json",
     .head = call_head,
     .data = call_data,
     .end = call_end,

@@ -59,7 +59,7 @@ static void opening_end(struct link *l, struct stream *s)
 }
 
 const struct stream_ops opening_ops = {
-    .what = "channel",
+    .type = "application/octet-stream",
     .head = opening_head,
     .data = opening_data,
     .end = opening_end,

@@ -536,7 +536,7 @@ static void no_head(struct link *l, struct stream *s, const struct head *h)
 }
 
 const struct stream_ops chan_ops = {
-    .what = "channel",
+    .type = "application/octet-stream",
     .head = no_head,
     .data = chan_data,
     .end = chan_end,

@@ -80,7 +80,7 @@ struct head { /* the header fields that mean something to us */
 
 struct stream;
 struct stream_ops {
-    const char *what; /* for messages */
+    const char *type; /* content-type of its bodies */
     /* Client: the response's header block came. */
     void (*head)(struct link *l, struct stream *s, const struct head *h);
     /* Bytes of the peer's body; the owner gives the stream's window back. */

@@ -123,7 +123,7 @@ static void req_head(struct link *l, struct stream *s, const struct head *h)
 }
 
 static const struct stream_ops req_ops = {
-    .what = "request",
+    .type = "application/json",
     .head = req_head,
     .data = req_data,
     .end = req_end,

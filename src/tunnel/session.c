@@ -406,8 +406,8 @@ bool session_request(struct link *l, struct stream *s, const struct head *h,
         nv[n++] = field("snm-class", "bulk");
     if (h->zstd)
         nv[n++] = field("content-encoding", "zstd");
-    if (src != NULL && !chan_path(h->path))
-        nv[n++] = field("content-type", "application/json");
+    if (src != NULL)
+        nv[n++] = field("content-type", s->ops->type);
 
     const int32_t id = nghttp2_submit_request(l->h2, NULL, nv, n, src, s);
     if (id < 0)
@@ -423,10 +423,10 @@ bool session_response(struct link *l, struct stream *s, int status,
     char text[12];
 
     snprintf(text, sizeof text, "%d", status);
-    const nghttp2_nv nv[] = { field(":status", text),
-                              field("content-type", status < 300
-                                                        ? "application/json"
-                                                        : "application/problem+json") };
+    const nghttp2_nv nv[] = {
+        field(":status", text),
+        field("content-type", status < 300 ? s->ops->type : "application/problem+json")
+    };
     const int rc = nghttp2_submit_response(l->h2, s->id, nv, 2, src);
     if (rc != 0)
         return err_set(e, ERR_LINK, 0, "HTTP/2 response: %s", nghttp2_strerror(rc));

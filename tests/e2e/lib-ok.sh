@@ -25,7 +25,7 @@ move() {
     local vm=$1
     shift
     case ${!#} in
-        *@host?) attempt "$vm" snmigrate --json "$@" ;;
+        *@host?*) attempt "$vm" snmigrate --json "$@" ;;
         *) attempt "$vm" snmigrate --json "$@" "$vm" root@hostb ;;
     esac
     json_is_sound

@@ -30,9 +30,10 @@ holds "it was paused for a while" "$(result .pause_ms)" -gt 0
 holds "both disks were copied" "$(result .disk_bytes)" -ge $((60 * MIB))
 old_disks_away busy
 
-echo "== paused"
+echo "== paused; named by uuid, a URL and an ssh command"
 lab run a virsh -q suspend still
-move still --disks-to /var/lib/images
+move still --ssh "ssh -F '$(lab ssh-config)'" --disks-to /var/lib/images \
+    "$(lab run a virsh -q domuuid still)" ssh://root@hostb:22
 moved --compare
 holds "it says so" "$(result .guest_state)" = paused
 holds "and has seen no pause" "$(result .pause_ms)" = null

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# --bandwidth holds, --compress does as it is told, and neither snmigrate nor its agent
-# needs more memory for a larger disk.
+# --bandwidth and --timeout hold, --compress does as it is told, and neither snmigrate nor
+# its agent needs more memory for a larger disk.
 # timeout: 240
 # shellcheck source=tests/e2e/lib-ok.sh
 . "$(dirname "$0")/lib-ok.sh"
@@ -28,6 +28,11 @@ lab vm create slow --disk raw:200M:100M --mem 128 --ram 8M
 lab vm create zeal --disk qcow2:64M:16M --mem 128 --ram 8M
 lab vm create large --disk raw:2G:2G --disk qcow2:64M:16M --mem 128 --ram 8M --write 2M
 for vm in slow zeal large; do lab vm wait $vm; done
+
+echo "== --timeout: it stays where it is"
+move slow --bandwidth 20Mbit --timeout 2s --disks-to /var/lib/images
+expect_status 8
+judge
 
 echo "== --bandwidth 200Mbit"
 before=$(lab link bytes)

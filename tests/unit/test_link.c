@@ -205,18 +205,17 @@ static void link__bad_paths_are_refused_before_they_are_sent(void **state)
 
 /* --- channels --- */
 
-static void both_directions(int zstd)
+static void both_directions(int zstd, uint64_t bytes)
 {
-    enum { BYTES = 100 * MIB + 12345 };
     struct duo d;
     int far;
 
     duo_open(&d);
     const int near = duo_channel(&d, LINK_BULK, zstd, &far);
-    struct flow up = { .fd = near, .bytes = BYTES, .seed = 1, .shut = true };
-    struct flow up_in = { .fd = far, .bytes = BYTES, .seed = 1 };
-    struct flow down = { .fd = far, .bytes = BYTES / 2, .seed = 9, .shut = true };
-    struct flow down_in = { .fd = near, .bytes = BYTES / 2, .seed = 9 };
+    struct flow up = { .fd = near, .bytes = bytes, .seed = 1, .shut = true };
+    struct flow up_in = { .fd = far, .bytes = bytes, .seed = 1 };
+    struct flow down = { .fd = far, .bytes = bytes / 2, .seed = 9, .shut = true };
+    struct flow down_in = { .fd = near, .bytes = bytes / 2, .seed = 9 };
 
     flow_send(&up);
     flow_receive(&up_in);
@@ -233,14 +232,14 @@ static void both_directions(int zstd)
 static void link__channel_carries_both_directions(void **state)
 {
     (void)state;
-    both_directions(ZSTD_OFF);
+    both_directions(ZSTD_OFF, 100 * MIB + 12345);
 }
 
 static void link__channel_carries_both_directions_packed(void **state)
 {
     (void)state;
-    both_directions(ZSTD_AUTO);
-    both_directions(-5);
+    both_directions(ZSTD_AUTO, 40 * MIB + 1);
+    both_directions(-5, 20 * MIB);
 }
 
 static void link__small_messages_go_to_and_fro(void **state)
@@ -400,7 +399,7 @@ static void link__refused_channel_says_why(void **state)
 static void link__slow_reader_holds_up_nobody(void **state)
 {
     static const int kinds[] = { ZSTD_OFF, -1 };
-    enum { SLOW = 50 * MIB, FAST = 40 * MIB };
+    enum { SLOW = 30 * MIB, FAST = 20 * MIB }; /* over the window of 16 MiB */
     struct duo d;
     struct err e;
     int far, slow_far;

@@ -246,8 +246,7 @@ static void link__close_does_not_hang_on_a_stuck_peer(void **state)
     struct caller c = { .l = l };
     assert_int_equal(pthread_create(&c.thread, NULL, channel_main, &c), 0);
     /* An answer before the request would be a violation: look, without taking it. */
-    while (memmem(buf, 4 * MIB, "/channel/ram", 12) == NULL &&
-           memmem(buf, 4 * MIB, "bulk", 4) == NULL) {
+    while (memmem(buf, 4 * MIB, "bulk", 4) == NULL) { /* its class, not Huffman coded */
         (void)!recv(pair[1], buf, 4 * MIB, MSG_PEEK);
         clock_sleep_ms(1);
     }
@@ -688,14 +687,14 @@ static void link__fault_points_break_it_as_a_network_would(void **state)
     struct err e;
 
     (void)state;
-    for (unsigned i = 0; i < 24; i++) {
+    for (unsigned i = 0; i < 9; i++) {
         enum { BYTES = MIB };
         struct duo d;
         int fd = -1;
 
         /* The greeting takes the first passings of both ends. */
         snprintf(spec, sizeof spec, "%s:fail:%u", points[i % 3],
-                 i % 3 == 2 ? 1 + i / 3 % 2 : 8 + i / 3);
+                 i % 3 == 2 ? 1 + i / 3 % 2 : 40 + i / 3);
         setenv("SNMIGRATE_FAULT", spec, 1);
         assert_ok(fault_init(&e), e);
         duo_open(&d);
@@ -706,7 +705,7 @@ static void link__fault_points_break_it_as_a_network_would(void **state)
             flow_send(&up);
             (void)flow_end(&up);
         }
-        for (int k = 0; k < 10 && e.kind == ERR_NONE; k++)
+        for (int k = 0; k < 100 && e.kind == ERR_NONE; k++)
             (void)!link_call(d.client, "GET", "/nothing", NULL, LONG_MS, NULL, NULL,
                              &e);
         if (i % 3 == 2)
