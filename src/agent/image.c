@@ -487,12 +487,26 @@ static bool file_mark(int dirfd, const char *name, struct image_mark *out)
     return true;
 }
 
+/* The @n-th of the numbers in @text; 0: there are not so many. */
+static uint64_t number_at(const char *text, int n)
+{
+    uint64_t v = 0;
+    char *end;
+
+    for (; n > 0; n--, text = end) {
+        v = strtoull(text, &end, 10);
+        if (end == text)
+            return 0;
+    }
+    return v;
+}
+
 /* Since the host's start: after another one the counts differ.  All was written through
  * us, so a count of 0 is none. */
 static void device_mark(const struct image *im, struct image_mark *out)
 {
+    enum { WRITTEN = 7, DISCARDED = 14 }; /* Linux Documentation/block/stat.rst */
     char name[80], text[400] = "";
-    unsigned long long written = 0, discarded = 0;
     struct stat st;
 
     *out = (struct image_mark){ 0 };
@@ -504,13 +518,9 @@ static void device_mark(const struct image *im, struct image_mark *out)
     AUTO(fd_close) int fd = open(name, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || read(fd, text, sizeof text - 1) <= 0)
         return;
-    /* Linux Documentation/block/stat.rst: the 7th and the 14th number. */
-    out->known =
-        sscanf(text, "%*u %*u %*u %*u %*u %*u %llu %*u %*u %*u %*u %*u %*u %llu",
-               &written, &discarded) == 2 &&
-        written > 0;
-    out->size = written;
-    out->stamp = discarded;
+    out->size = number_at(text, WRITTEN);
+    out->stamp = number_at(text, DISCARDED);
+    out->known = out->size > 0;
 }
 
 /* Not fdatasync(): a time that a power cut sets back would look like a write. */

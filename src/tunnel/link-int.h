@@ -112,13 +112,10 @@ struct out {
     size_t small_len;
     uint8_t *big; /* FRAME_MAX bytes: then the payload of one DATA frame */
     size_t big_len;
-    size_t pos;            /* how much of both was written */
-    int64_t busy_since_ns; /* 0: the pipe is idle */
-    uint64_t busy_bytes;   /* written since */
-    uint64_t speed;        /* bytes/s of the pipe, 0: not measured */
-    bool more;             /* the turn ended, not the work */
-    uint64_t bulk;         /* bytes of bulk channels that were sent */
-    bool ping_due;         /* for the heartbeat */
+    size_t pos;    /* how much of both was written */
+    bool more;     /* the turn ended, not the work */
+    uint64_t bulk; /* bytes of bulk channels that were sent */
+    bool ping_due; /* for the heartbeat */
     struct rate rate;
     struct pace pace;
 };
@@ -278,7 +275,7 @@ bool chan_waiting(struct link *l);
 void chans_tend(struct link *l);
 /* Free all channels, whatever they still had to write. */
 void chans_kill(struct link *l);
-/* The class of channel a stream is: DATA frames of bulk are sized by the pipe. */
+/* The class of channel a stream is: DATA frames of bulk are sized by speed. */
 bool stream_is_bulk(const struct stream *s);
 
 struct job {

@@ -3,7 +3,7 @@
  * What goes out is made in batches: the frames that nghttp2 has ready (settings, pings,
  * window updates, headers, control bodies), then at most one DATA frame of a channel.  A
  * batch is written completely before the next is made, so a control frame waits for one
- * DATA frame at most, and that one is as small as 20 ms of the pipe.
+ * DATA frame at most, and that one is as small as 20 ms of the network.
  *
  * Order: control and talk by nghttp2; bulk only when nothing of them is left, one channel
  * after the other (chan_choose), and only when the rate limit lets it and the pace, which
@@ -23,10 +23,9 @@
 enum {
     SMALL_MAX = 64 << 10,
     SMALL_ROOM = 20 << 10, /* nghttp2 gives at most 16 KiB and a frame header at once */
-    FRAME_PARTS = 50,      /* of a second: a frame takes 20 ms of the pipe */
+    FRAME_PARTS = 50,      /* of a second: a frame takes 20 ms of the network */
     TURN_MAX = 4 << 20,    /* bytes before the other descriptors are looked at */
-    SPEED_MS = 50,         /* the pipe must be busy so long to be measured */
-    FRAME_UNMEASURED = 256 << 10,
+    FRAME_UNMEASURED = 64 << 10,
 };
 
 bool out_init(struct link *l, struct err *e)
@@ -62,28 +61,14 @@ bool out_pending(const struct link *l)
 size_t out_frame(struct link *l)
 {
     const struct out *const o = &l->out;
-    uint64_t n = o->speed != 0 ? o->speed / FRAME_PARTS : FRAME_UNMEASURED;
+    const uint64_t speed = pace_speed(&o->pace);
+    uint64_t n = speed != 0 ? speed / FRAME_PARTS : FRAME_UNMEASURED;
 
     if (n < FRAME_MIN)
         n = FRAME_MIN;
     if (n > rate_burst(&o->rate))
         n = rate_burst(&o->rate);
     return n < FRAME_MAX ? (size_t)n : FRAME_MAX;
-}
-
-/* --- how fast the pipe is: bytes over time while it was never idle --- */
-
-static void speed_wrote(struct out *o, size_t n, int64_t now_ns)
-{
-    const int64_t ns = now_ns - o->busy_since_ns;
-
-    o->busy_bytes += n;
-    if (ns < (int64_t)SPEED_MS * NS_PER_MS)
-        return;
-    const uint64_t now = (uint64_t)((double)o->busy_bytes * 1e9 / (double)ns);
-    o->speed = o->speed == 0 ? now : (o->speed * 3 + now) / 4;
-    o->busy_since_ns = now_ns;
-    o->busy_bytes = 0;
 }
 
 /* --- making a batch --- */
@@ -190,9 +175,7 @@ static bool write_batch(struct link *l, bool *full, struct err *e)
             return err_set(e, ERR_LINK, errno, "sending to the peer");
         o->pos += (size_t)n;
         atomic_fetch_add(&l->sent, (uint64_t)n);
-        const int64_t now = clock_ns();
-        rate_take(&o->rate, (uint64_t)n, now);
-        speed_wrote(o, (size_t)n, now);
+        rate_take(&o->rate, (uint64_t)n, clock_ns());
     }
     return true;
 }
@@ -228,14 +211,8 @@ bool out_pump(struct link *l, struct err *e)
         if (!out_pending(l)) {
             if (!make_batch(l, e))
                 return false;
-            if (!out_pending(l)) {
-                o->busy_since_ns = 0;
+            if (!out_pending(l))
                 return true;
-            }
-        }
-        if (o->busy_since_ns == 0) {
-            o->busy_since_ns = clock_ns();
-            o->busy_bytes = 0;
         }
         if (!write_batch(l, &full, e))
             return false;

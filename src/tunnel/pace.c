@@ -23,6 +23,11 @@ static int64_t shortest(const struct pace *p)
     return p->trip[0] < p->trip[1] ? p->trip[0] : p->trip[1];
 }
 
+uint64_t pace_speed(const struct pace *p)
+{
+    return (uint64_t)(fastest(p) * 1e9);
+}
+
 uint64_t pace_limit(const struct pace *p)
 {
     const double trip = (double)shortest(p) * 1.25 + QUEUE_NS;

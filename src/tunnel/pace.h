@@ -49,6 +49,8 @@ int64_t pace_answer(struct pace *p, uint64_t number, int64_t now_ns);
 
 /* Whether bulk may be sent when @pos bytes were sent so far. */
 bool pace_open(struct pace *p, uint64_t pos);
+/* Bytes per second that arrived at best lately; 0: not measured. */
+uint64_t pace_speed(const struct pace *p);
 /* Bytes that may be under way. */
 uint64_t pace_limit(const struct pace *p);
 

@@ -35,6 +35,7 @@ cleanup() {
     local status=$? name
 
     trap - EXIT
+    set +e # to the end, whatever
     [ "$status" -eq 0 ] || tail -n 30 "$DIR"/*.log 2>/dev/null
     for name in "${!server_pid[@]}"; do
         stop "$name"
