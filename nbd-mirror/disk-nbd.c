@@ -126,7 +126,10 @@ static bool disk_nbd_start(struct disk *disk, struct disk_cmd *cmd, struct err *
         char why[WHY_LEN];
         const int os = nbd_get_errno();
 
-        err_set(e, nbd_kind(), 0, "%s", d->why[0] != '\0' ? d->why : nbd_why(why));
+        /* libnbd sends at once: a server that has gone is found out here or by poll. */
+        err_set(e, nbd_kind(), 0, "%s%s",
+                nbd_aio_is_dead(d->nbd) ? "connection lost: " : "",
+                d->why[0] != '\0' ? d->why : nbd_why(why));
         e->os = os;
         return false;
     }
