@@ -168,8 +168,11 @@ static bool ssh_failed(const struct dest *dest, const char *cause, int status,
     else
         err_set(e, ERR_CONNECT, 0, "the agent on %s ended with status %d%s%s",
                 dest->host, WEXITSTATUS(status), colon, cause);
-    return err_next(e, "Try it by hand: ssh %s%s%s snmigrate --version", dest->user,
-                    dest->user[0] != '\0' ? "@" : "", dest->host);
+    char port[16] = "";
+    if (dest->port != 0)
+        snprintf(port, sizeof port, "-p %u ", dest->port);
+    return err_next(e, "Try it by hand: ssh %s%s%s%s snmigrate --version", port,
+                    dest->user, dest->user[0] != '\0' ? "@" : "", dest->host);
 }
 
 /* What ssh said and how it ended is the cause; the link only saw the end of a pipe. */

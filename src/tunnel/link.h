@@ -8,6 +8,9 @@
  * (zstd frames, content-encoding: zstd) of the direction client -> server runs in a thread
  * of the channel at either end.
  *
+ * What lies unread in the buffers between the two ends (pipes, ssh, TCP) is kept to about
+ * 50 ms of the network's speed (pace.h), so that calls and heartbeats pass quickly.
+ *
  * Heartbeat: PING every 2 s; no byte from the peer for 10 s breaks the link (ERR_LINK).
  * A broken link closes every channel's descriptor (both directions: the local user sees
  * end of file or EPIPE) and fails every call with the first cause; it never recovers: dial

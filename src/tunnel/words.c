@@ -81,10 +81,10 @@ static void take_line(struct words *w)
     if (rank < w->rank)
         return;
     w->rank = rank;
-    log_clean(w->cause, sizeof w->cause, w->line);
-    const size_t len = strlen(w->cause);
-    if (len > 0 && w->cause[len - 1] == '.')
-        w->cause[len - 1] = '\0';
+    /* Without the frame that ssh draws around its worst news, and without a full stop. */
+    log_clean(w->cause, sizeof w->cause, w->line + strspn(w->line, "@ "));
+    for (size_t n = strlen(w->cause); n > 0 && strchr("@ .", w->cause[n - 1]); n--)
+        w->cause[n - 1] = '\0';
 }
 
 /* false: end of file. */

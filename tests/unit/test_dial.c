@@ -151,7 +151,8 @@ static void dial__words_of_ssh_are_the_cause(void **state)
           "cannot connect to hostb: ssh: connect to host hostb port 22: Connection refused" },
         { "@@@@@@@@@@@@@@@@@\n@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\n"
           "@@@@@@@@@@@@@@@@@\nIt is possible that someone is doing something nasty!\n"
-          "Host key verification failed.\n", "255", "IDENTIFICATION HAS CHANGED" },
+          "Host key verification failed.\n", "255",
+          "cannot connect to hostb: WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!" },
         { "No ED25519 host key is known\nHost key verification failed.\n", "255",
           "cannot connect to hostb: Host key verification failed" },
         { "ssh: Could not resolve hostname hostb: Name or service not known\n", "255",
