@@ -48,6 +48,7 @@ printf 'GET / HTTP/1.1\r\nHost: x\r\n\r\n' |
 # A peer that stays: stdin and stdout are the link's alone, and signals end it.
 mkfifo "$tmp/in"
 for signal in TERM HUP INT; do
+    : > "$tmp/err" # what the agent before said must not be taken for this one's
     env --default-signal=INT "$SNM_BUILD/snmigrate" agent \
         < "$tmp/in" > "$tmp/out" 2> "$tmp/err" &
     agent=$!
