@@ -17,8 +17,7 @@
 #include "migrate/move-int.h"
 
 enum {
-    SAMPLE_MS = 1000,  /* how often dirty bytes are read while a pass runs */
-    ROUND_GAP_MS = 50, /* between short rounds: a round has fixed costs in QEMU */
+    SAMPLE_MS = 1000, /* how often dirty bytes are read while a pass runs */
 };
 
 static bool dial_qemu(void *ctx, int *fd, struct err *e)
@@ -51,7 +50,7 @@ static void *copy_thread(void *arg)
 }
 
 /* Dirty bytes of all disks that wait for the next round, and the rate at which they come. */
-static bool sample_dirty(struct move *m, struct err *e)
+bool copy_sample(struct move *m, struct err *e)
 {
     uint64_t bytes[DOMXML_DISKS_MAX], sum = 0;
     const int64_t age = clock_ms() - m->tracked_since_ms;
@@ -74,16 +73,6 @@ static bool sample_dirty(struct move *m, struct err *e)
     if (age >= SAMPLE_MS && age < 20 * SAMPLE_MS)
         m->disk_dirty_rate = (double)sum * MS_PER_S / (double)age;
     return true;
-}
-
-static bool check_time(struct move *m, struct err *e)
-{
-    if (m->timeout_at_ms == 0 || clock_ms() < (int64_t)m->timeout_at_ms)
-        return true;
-    err_set(e, ERR_STALLED, 0, "not converged within --timeout");
-    return err_next(
-        e, "Allow more time with --timeout, a longer pause with --max-downtime, "
-           "or move when the guest is quieter.");
 }
 
 static bool start_passes(struct move *m, struct err *e)
@@ -120,7 +109,7 @@ static bool join_passes(struct move *m, bool sample, struct err *e)
             ts.tv_nsec = at % MS_PER_S * NS_PER_MS;
             if (pthread_clockjoin_np(c->thread, NULL, CLOCK_MONOTONIC, &ts) == 0)
                 break;
-            if (ok && sample && (!sample_dirty(m, &se) || !check_time(m, &se))) {
+            if (ok && sample && (!copy_sample(m, &se) || !converge_in_time(m, &se))) {
                 ok = false;
                 *e = se;
                 cancel_set(m->halt);
@@ -229,7 +218,7 @@ bool bulk_run(struct move *m, struct err *e)
     }
     log_info("disks", "bulk copied %s in %s", units_size(a, m->moved_disk),
              units_time(b, clock_ms() - start));
-    return sample_dirty(m, e) && fault_point("bulk.done", e);
+    return copy_sample(m, e) && fault_point("bulk.done", e);
 }
 
 bool copy_round(struct move *m, bool last, struct err *e)
@@ -253,127 +242,7 @@ bool copy_round(struct move *m, bool last, struct err *e)
     log_info("disks", "round=%u%s copied=%s took=%lldms", m->round,
              last ? " (last)" : "", units_size(a, m->moved_disk - before),
              (long long)(clock_ms() - start));
-    return last || sample_dirty(m, e);
-}
-
-static void say_why(struct move *m, const char *why, int64_t pause)
-{
-    pthread_mutex_lock(&m->lock);
-    snprintf(m->progress.why, sizeof m->progress.why, "%s", why);
-    m->progress.predicted_pause_ms = pause;
-    pthread_mutex_unlock(&m->lock);
-    log_debug("control", "%s", why);
-}
-
-static bool stalled(const char *why, struct err *e)
-{
-    err_set(e, ERR_STALLED, 0, "does not converge: %s", why);
-    return err_next(e,
-                    "Allow a longer pause with --max-downtime, more bandwidth, or move "
-                    "when the guest is quieter.");
-}
-
-static void fill_sample(struct move *m, const struct memory_sample *ram,
-                        struct control_sample *s)
-{
-    *s = (struct control_sample){ .now_ms = clock_ms(),
-                                  .disk_dirty = m->disk_dirty,
-                                  .disk_rate = m->disk_rate,
-                                  .disk_dirty_rate = m->disk_dirty_rate };
-    if (ram == NULL)
-        return;
-    /* During setup nothing is counted yet, and nothing left means nothing. */
-    s->ram_running = ram->ram.status >= VRAM_ACTIVE && ram->ram.total > 0;
-    s->ram_remaining = ram->ram.remaining + ram->under_way;
-    s->ram_rate = ram->rate;
-    s->ram_dirty_rate = (double)ram->ram.dirty_rate;
-    s->ram_since_sync_ms = ram->since_sync_ms;
-    s->guest_stopped = ram->stopped;
-}
-
-/* Rounds until the disks are nearly in step. */
-bool rounds_run(struct move *m, struct err *e)
-{
-    const struct control_cfg cfg = { m->cfg->max_downtime_ms, SWITCH_FIXED_MS,
-                                     PATIENCE_MS };
-    struct control_sample s;
-    char why[160];
-
-    move_enter(m, MOVE_ROUNDS);
-    control_init(&m->control, &cfg);
-    for (;;) {
-        if (!copy_round(m, false, e) || !check_time(m, e) || !fault_point("rounds", e))
-            return false;
-        fill_sample(m, NULL, &s);
-        const enum control_do todo = control_step(&m->control, &s, why, sizeof why);
-        say_why(m, why, -1);
-        if (todo == CONTROL_RAM)
-            return true;
-        if (todo == CONTROL_STALLED)
-            return stalled(why, e);
-        if (!cancel_sleep_ms(m->halt, ROUND_GAP_MS, e))
-            return false;
-    }
-}
-
-/* Somebody may have paused or resumed the guest since the start.  From here on libvirt's
- * migration job forbids the latter; what is true now is put back, or made at the
- * destination. */
-static bool note_run_state(struct move *m, struct err *e)
-{
-    enum vdom_run run;
-    enum vdom_why why;
-
-    if (!vdom_state(m->dom, &run, &why, e))
-        return false;
-    if (run == VDOM_PAUSED && why != VDOM_WHY_USER)
-        return true; /* by the migration: it ran */
-    m->facts.run = run == VDOM_PAUSED ? VDOM_PAUSED : VDOM_RUNNING;
-    return guard_say(m, run == VDOM_PAUSED ? "stood" : "ran", e);
-}
-
-/* RAM and rounds together until both fit the budget. */
-bool memory_run(struct move *m, struct err *e)
-{
-    const struct control_cfg cfg = { m->cfg->max_downtime_ms, SWITCH_FIXED_MS,
-                                     PATIENCE_MS };
-    struct memory_sample ram;
-    struct control_sample s;
-    char why[160];
-    bool round = true, noted = false;
-
-    move_enter(m, MOVE_MEMORY);
-    control_init(&m->control, &cfg);
-    if (!fault_point("memory", e) || !cancel_check(m->halt, e) || !memory_start(m, e))
-        return false;
-    for (;;) {
-        if (round && !copy_round(m, false, e))
-            return false;
-        if (!sample_dirty(m, e) || !check_time(m, e) || !fault_point("memory.loop", e))
-            return false;
-        memory_sample(m, &ram);
-        if (ram.failed || ram.done) {
-            memory_error(m, e);
-            return false;
-        }
-        if (!noted && ram.ram.status >= VRAM_SETUP) {
-            noted = true;
-            if (!note_run_state(m, e))
-                return false;
-        }
-        fill_sample(m, &ram, &s);
-        const enum control_do todo = control_step(&m->control, &s, why, sizeof why);
-        say_why(m, why, control_predict(&m->control, &s));
-        if (todo == CONTROL_SWITCH)
-            return fault_point("memory.done", e);
-        if (todo == CONTROL_STALLED)
-            return stalled(why, e);
-        round = todo == CONTROL_ROUND;
-        /* While memory is far from done, rounds in a row would only burn CPU; near the end
-         * a look every few milliseconds catches the moment when little is left. */
-        if (!cancel_sleep_ms(m->halt, round ? ROUND_GAP_MS : 10, e))
-            return false;
-    }
+    return last || copy_sample(m, e);
 }
 
 bool copy_close(struct move *m, struct err *e)

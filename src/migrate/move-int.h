@@ -64,6 +64,10 @@ struct move {
     struct journal *journal;
     struct guard_link *guard;
 
+    /* What can be changed while it runs; begins as cfg says.  Thread: any. */
+    atomic_uint_fast64_t budget_ms; /* the longest pause; read it with move_budget() */
+    atomic_bool hold;               /* stay in step, do not switch yet */
+
     /* Source. */
     struct virt *src;
     struct vdom *dom;
@@ -126,6 +130,9 @@ void move_enter(struct move *m, enum move_phase phase);
 PRINTF(2, 3) void move_left(struct move *m, const char *fmt, ...);
 PRINTF(2, 3) void move_note(struct move *m, const char *fmt, ...);
 
+/* The longest pause that is allowed now, ms. */
+uint64_t move_budget(const struct move *m);
+
 /* --- connect.c: lock, source, tunnel, the destination's libvirt --- */
 bool connect_run(struct move *m, struct err *e);
 /* Dial the destination again (after the release); replaces m->dial and m->link. */
@@ -144,9 +151,17 @@ bool preflight_run(struct move *m, struct err *e);
 bool prepare_run(struct move *m, struct err *e);
 void prepare_undo(struct move *m);
 
+/* --- converge.c: the controller's ears and hands --- */
+bool rounds_run(struct move *m, struct err *e);
+bool memory_run(struct move *m, struct err *e);
+/* ERR_STALLED when --timeout is over. */
+MUST_CHECK bool converge_in_time(struct move *m, struct err *e);
+
 /* --- copy.c --- */
 bool bulk_run(struct move *m, struct err *e);
-bool rounds_run(struct move *m, struct err *e);
+/* What waits for the next round on every disk, and how fast it comes, into the progress and
+ * m->disk_dirty, m->disk_dirty_rate.  Thread: main. */
+MUST_CHECK bool copy_sample(struct move *m, struct err *e);
 /* Rotate, export, copy, flush, drop; @last: nothing may write any more, lists first. */
 MUST_CHECK bool copy_round(struct move *m, bool last, struct err *e);
 /* Flush and disconnect every mirror; the writers can be closed then. */
@@ -154,7 +169,6 @@ MUST_CHECK bool copy_close(struct move *m, struct err *e);
 void copy_undo(struct move *m);
 
 /* --- memory.c: relay, hold rule, virDomainMigrate3 --- */
-bool memory_run(struct move *m, struct err *e);
 void memory_undo(struct move *m);
 MUST_CHECK bool memory_start(struct move *m, struct err *e);
 struct memory_sample {

@@ -72,6 +72,8 @@ struct move *move_new(const struct move_cfg *cfg, struct cancel *cancel)
     m->progress.eta_ms = -1;
     m->progress.ratio = 1;
     m->progress.budget_ms = cfg->max_downtime_ms;
+    atomic_init(&m->budget_ms, cfg->max_downtime_ms);
+    atomic_init(&m->hold, false);
     snprintf(m->progress.domain, sizeof m->progress.domain, "%s", cfg->domain);
     snprintf(m->progress.dest, sizeof m->progress.dest, "%s", cfg->dest.host);
     return m;
@@ -93,6 +95,11 @@ void move_free(struct move *m)
     cancel_free(m->halt);
     pthread_mutex_destroy(&m->lock);
     free(m);
+}
+
+uint64_t move_budget(const struct move *m)
+{
+    return atomic_load(&m->budget_ms);
 }
 
 void move_enter(struct move *m, enum move_phase phase)
@@ -165,7 +172,7 @@ static void move_failed(struct move *m, struct err *e)
         err_next(e, "Its disks on this host are intact: virsh start %s", m->facts.name);
     } else if (atomic_load(&m->over_time)) {
         err_set(e, ERR_TIMEOUT, 0, "the pause would have lasted more than %d ms",
-                (int)m->cfg->max_downtime_ms + PAUSE_SLACK_MS);
+                (int)move_budget(m) + PAUSE_SLACK_MS);
         err_next(e, "Run it again, or allow more with --max-downtime.");
     } else if (m->link != NULL && link_state(m->link) == LINK_BROKEN) {
         link_cause(m->link, e);

@@ -29,7 +29,7 @@ void switch_pause_begins(struct move *m)
         !atomic_compare_exchange_strong(&m->paused_at_ns, &none, now))
         return;
     atomic_store(&m->pause_deadline_ms,
-                 now / NS_PER_MS + (int64_t)m->cfg->max_downtime_ms + PAUSE_SLACK_MS);
+                 now / NS_PER_MS + (int64_t)move_budget(m) + PAUSE_SLACK_MS);
     if (!guard_say(m, "suspending", &e))
         log_warn("switch", "%s", e.msg);
 }

@@ -19,7 +19,9 @@
 
 BUDGET=1000 # of the pause, in ms: there must be time to do something in it
 MOVE=(snmigrate --json -vv --max-downtime "${BUDGET}ms" --disks-to /var/lib/images vm root@hostb)
-HOME_MOVE=(snmigrate --json -vv --remove-source-disks --disks-to /var/lib/images vm root@hosta)
+# Only the way back: whatever pause it takes.
+HOME_MOVE=(snmigrate --json -vv --max-downtime 10s --remove-source-disks
+    --disks-to /var/lib/images vm root@hosta)
 FAILED_CELLS=()
 NOBODY=02:00:0a:4d:00:ff # whom a host sends to when the link is cut (lab/lib/net.sh)
 REAL_BIN=${LAB_BIN:-${SNM_BUILD:-$(cd "$E2E_SRC/../.." && pwd)/build/release}}
@@ -198,7 +200,8 @@ go_home() {
         too_busy $status "$WORK/home.stderr" || break
     done
     [ $status -eq 0 ] || {
-        grep -v 'debug control' "$WORK/home.stderr"
+        grep -v 'debug control' "$WORK/home.stderr" | tail -n 60
+        grep 'snmigrate: error' "$WORK/home.stderr" || true
         failed "not moved back in $tries tries"
     }
     on a sh -c 'rm -f /var/lib/snmigrate/*.xml'
