@@ -6,7 +6,8 @@
  *            bytes may pass on to the destination's QEMU, for the end-of-stream mark can
  *            only come after "active" (DESIGN.md 3.8).  Order matters: count, then ask.
  *   limit    tells the agent so, and learns what has arrived: apart from poll, because
- *            QEMU may not answer while it writes, and what it writes must still flow.
+ *            QEMU may not answer while it writes, and what it writes must still flow; and
+ *            hears from libvirt's events when QEMU has stopped the guest by itself.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -28,6 +29,7 @@ enum {
     LIMIT_MS = 10,   /* between two calls of the agent */
     RATE_MS = 100,   /* over which the rate of RAM is reckoned */
     WINDOW_MS = 60,  /* of that rate under way: a few looks at QEMU */
+    MUTE_MS = 100,   /* an answer of QEMU that takes longer is late */
     DOWNTIME_MS = 1, /* below which QEMU switches over by itself */
     ABORT_MS = 60000,
 };
@@ -45,6 +47,7 @@ struct ram {
     bool migrate_on, ram_on, poll_on, limit_on;
     atomic_uint_fast64_t allowed; /* bytes that may pass: the hold rule */
     atomic_bool released;
+    atomic_int_fast64_t asked_ns; /* when poll asked QEMU; 0: it was answered */
 
     pthread_mutex_t lock; /* guards below */
     struct memory_sample sample;
@@ -153,12 +156,25 @@ static bool pass_limit(struct ram *r, uint64_t bytes, struct err *e)
     return true;
 }
 
+/* Libvirt says that the guest was stopped, but not by whom: QEMU, or somebody's virsh.  That
+ * QEMU does not answer poll tells: it flushes the disks first. */
+static void heed_event(struct ram *r)
+{
+    const int64_t stopped = vdom_stopped_ns(r->poll_dom);
+    const int64_t asked = atomic_load(&r->asked_ns);
+    const int64_t since = stopped > asked ? stopped : asked;
+
+    if (stopped != 0 && asked != 0 && clock_ns() - since > MUTE_MS * NS_PER_MS)
+        switch_pause_begins(r->move, stopped);
+}
+
 static void *limit_thread(void *arg)
 {
     struct ram *const r = arg;
     struct err e = { 0 };
 
     while (cancel_sleep_ms(r->stop, LIMIT_MS, &e)) {
+        heed_event(r);
         /* Nothing has come yet: the channel may not be there. */
         if (atomic_load(&r->relay.received) == 0 || atomic_load(&r->released))
             continue;
@@ -175,11 +191,11 @@ static bool is_stopped(enum vram_status s)
 
 static void take_sample(struct ram *r, const struct vram *v)
 {
-    const int64_t now = clock_ms();
+    const int64_t now = clock_ms(), stopped = vdom_stopped_ns(r->poll_dom);
 
     /* QEMU may have stopped the guest by itself: its pause has begun. */
     if (is_stopped(v->status))
-        switch_pause_begins(r->move);
+        switch_pause_begins(r->move, stopped != 0 ? stopped : clock_ns());
     LOCK_SCOPE(&r->lock);
     if (v->passes != r->sample.ram.passes || r->synced_at_ms == 0)
         r->synced_at_ms = now;
@@ -199,7 +215,10 @@ static void *poll_thread(void *arg)
         const uint64_t received = atomic_load(&r->relay.received);
         struct vram v;
 
-        if (!vdom_ram(r->poll_dom, &v, &e)) {
+        atomic_store(&r->asked_ns, clock_ns());
+        const bool ok = vdom_ram(r->poll_dom, &v, &e);
+        atomic_store(&r->asked_ns, 0);
+        if (!ok) {
             log_debug("memory", "query-migrate: %s", e.msg);
             continue;
         }
@@ -220,6 +239,7 @@ static bool open_connections(struct ram *r, struct err *e)
 {
     struct move *const m = r->move;
     char path[PATHS_MAX + 16];
+    int events; /* only vdom_stopped_ns() is asked */
 
     snprintf(path, sizeof path, "%s/libvirt.sock", m->run_dir);
     if (!virt_open(m->cfg->connect, &r->mig_src, e) ||
@@ -230,7 +250,7 @@ static bool open_connections(struct ram *r, struct err *e)
         return false;
     if (r->mig_dom == NULL || r->poll_dom == NULL)
         return err_set(e, ERR_GUEST, 0, "the domain has ended");
-    return true;
+    return vdom_watch(r->poll_dom, &events, e);
 }
 
 /* QEMU must not switch over by itself while disks are behind; it does so all the same when

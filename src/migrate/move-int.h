@@ -197,9 +197,9 @@ void memory_close(struct move *m);
 /* --- switch.c, commit.c, finish.c --- */
 bool switch_run(struct move *m, struct err *e);
 void switch_undo(struct move *m);
-/* The guest is about to stop, or was seen stopped: the pause's clock and deadline start,
- * once, and the guard is told.  Thread: main and poll. */
-void switch_pause_begins(struct move *m);
+/* The guest is about to stop, or was seen stopped, at @at_ns: the pause's clock and deadline
+ * start, once, and the guard is told.  Thread: main, poll and limit. */
+void switch_pause_begins(struct move *m, int64_t at_ns);
 bool commit_run(struct move *m, struct err *e);
 /* The source QEMU is dead: ask the destination until it runs the guest or says that it has
  * none.  For the guard as well.  Errors: ERR_GUEST, ERR_UNRESOLVED. */

@@ -19,17 +19,16 @@ static bool agent_post(struct move *m, const char *what, int timeout_ms, struct 
     return link_call(m->link, "POST", path, json_new(), timeout_ms, m->halt, NULL, e);
 }
 
-void switch_pause_begins(struct move *m)
+void switch_pause_begins(struct move *m, int64_t at_ns)
 {
-    const int64_t now = clock_ns();
     int_fast64_t none = 0;
     struct err e = { 0 };
 
     if (m->facts.run != VDOM_RUNNING ||
-        !atomic_compare_exchange_strong(&m->paused_at_ns, &none, now))
+        !atomic_compare_exchange_strong(&m->paused_at_ns, &none, at_ns))
         return;
     atomic_store(&m->pause_deadline_ms,
-                 now / NS_PER_MS + (int64_t)move_budget(m) + PAUSE_SLACK_MS);
+                 at_ns / NS_PER_MS + (int64_t)move_budget(m) + PAUSE_SLACK_MS);
     if (!guard_say(m, "suspending", &e))
         log_warn("switch", "%s", e.msg);
 }
@@ -41,7 +40,7 @@ static bool suspend(struct move *m, struct err *e)
     enum vdom_why why;
 
     if (m->facts.run == VDOM_RUNNING) {
-        switch_pause_begins(m);
+        switch_pause_begins(m, clock_ns());
         if (!vdom_suspend(m->dom, e))
             return false;
     }

@@ -111,6 +111,10 @@ MUST_CHECK bool vdom_blockjob(struct vdom *d, const char *target, bool *active,
 /* Lifecycle and job events wake whoever polls *fd (an eventfd of the vdom, readable after
  * each event; read it, then look at the state).  Borrowed until vdom_free(). */
 MUST_CHECK bool vdom_watch(struct vdom *d, int *fd, struct err *e);
+/* When (clock_ns()) libvirt last said that a migration has stopped the guest; 0: not since
+ * vdom_watch().  QEMU may not answer for long after it: it flushes the disks first.
+ * Thread: any that knows @d to be alive. */
+int64_t vdom_stopped_ns(const struct vdom *d);
 
 /* One QMP command through libvirt; *ret is the "return" member, owned by the caller (may be
  * NULL to ignore).  @args is taken over, may be NULL.  A QMP error is ERR_VIRT with the

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <sys/eventfd.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "virt/handle.h"
 
@@ -17,6 +18,7 @@ enum { EVENTS = 3 };
 
 struct watch {
     atomic_uint refs;
+    atomic_int_fast64_t stopped_ns; /* by a migration; 0: never */
     int fd;         /* eventfd; written by virt-ev, read by whoever polls */
     int cb[EVENTS]; /* the vdom's thread; -1: not registered */
 };
@@ -42,7 +44,10 @@ static void wake(struct watch *w)
 
 static int on_lifecycle(virConnectPtr c, virDomainPtr d, int event, int detail, void *w)
 {
-    (void)c, (void)d, (void)event, (void)detail;
+    (void)c, (void)d;
+    if (event == VIR_DOMAIN_EVENT_SUSPENDED &&
+        detail == VIR_DOMAIN_EVENT_SUSPENDED_MIGRATED)
+        atomic_store(&((struct watch *)w)->stopped_ns, clock_ns());
     wake(w);
     return 0;
 }
@@ -80,6 +85,7 @@ static bool watch_new(struct watch **out, struct err *e)
     if (w->fd < 0)
         return err_set(e, ERR_SYS, errno, "eventfd");
     atomic_init(&w->refs, 1);
+    atomic_init(&w->stopped_ns, 0);
     for (size_t i = 0; i < EVENTS; i++)
         w->cb[i] = -1;
     *out = ptr_steal(&w);
@@ -115,6 +121,11 @@ bool vdom_watch(struct vdom *d, int *fd, struct err *e)
     }
     *fd = d->watch->fd;
     return true;
+}
+
+int64_t vdom_stopped_ns(const struct vdom *d)
+{
+    return d->watch != NULL ? atomic_load(&d->watch->stopped_ns) : 0;
 }
 
 void watch_stop(struct vdom *d)
