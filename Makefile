@@ -49,7 +49,7 @@ C_ALL  := $(wildcard src/*/*.[ch] nbd-mirror/*.[ch] tests/*/*.[ch] examples/*.[c
 AGAIN = +$(MAKE) $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
 .PHONY: all check check-run check-part check-cross asan tsan cov tidy format \
-        format-check lint bench bench-run demo demo-run install uninstall clean help \
+        format-check lint torture bench bench-run demo demo-run install uninstall clean help \
         deps man flags tests
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -122,6 +122,10 @@ man:
 	$(foreach m,$(MAN),mandoc -T lint -W warning $m && \
 	mandoc -T utf8 -O width=80 $m | col -bx > build/man/$(notdir $m).txt &&) :
 
+## torture: moves with faults at random for SECONDS=600 (of SEED=N, which it prints)
+torture: deps
+	$(AGAIN) all tests
+	SNM_BUILD=$(abspath $B) tests/fault/torture $(or $(SECONDS),600) $(SEED)
 ## bench: the measurements of tests/bench/README
 bench: deps
 	$(AGAIN) bench-run

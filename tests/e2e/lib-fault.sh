@@ -48,7 +48,7 @@ END
 
 fault_begin() {
     export LAB_NAME=${LAB_NAME:-$E2E_NAME-$$}
-    LAB_BIN=$(lab dir)/bin
+    LAB_BIN=$(lab dir)/bin || exit 1
     export LAB_BIN
     lab_begin
     mkdir "$LAB_BIN"
