@@ -40,6 +40,7 @@
 #ifndef NBD_MIRROR_MIRROR_H
 #define NBD_MIRROR_MIRROR_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -56,9 +57,15 @@ struct mirror_side {
     const char *export_name; /* "": the default export; borrowed during the call */
 };
 
+/* Bytes of the disk from ->off on. */
+struct mirror_range {
+    uint64_t off, len;
+};
+
 #define MIRROR_SIZE_DST UINT64_MAX
 
 enum {
+    MIRROR_BLOCK = 64 * 1024, /* no server's blocks are larger (NBD protocol) */
     MIRROR_LANES_MAX = 16,
     MIRROR_REQUESTS_MAX = 256,
     MIRROR_REQUEST_SIZE_MIN = 4096,
@@ -73,6 +80,8 @@ struct mirror_cfg {
     unsigned requests; /* in flight on one lane; 0: 16 */
     uint32_t
         request_size; /* bytes of the largest transfer; a power of two; 0: 256 KiB */
+    uint64_t rate; /* bytes of data per second at most, in each pass; 0: no limit */
+    bool no_zero;  /* zeroes are written as data, WRITE_ZEROES is not used */
     const struct cancel *cancel; /* borrowed until mirror_close(); may be NULL */
 };
 
@@ -80,12 +89,17 @@ enum mirror_what {
     MIRROR_ALL,   /* every extent of the disk */
     MIRROR_DIRTY, /* only what the bitmap marks; of that, zero extents (where the source
                      tells them) are written as zeroes, whatever ->dst_zero says */
+    MIRROR_RANGES, /* the stretches in ->ranges, nothing is asked about them */
 };
 
 struct mirror_pass {
     enum mirror_what what;
     const char *bitmap; /* MIRROR_DIRTY: of the meta context qemu:dirty-bitmap:NAME */
-    bool dst_zero;      /* the destination reads as zeroes now: holes need no write */
+    /* MIRROR_RANGES: multiples of MIRROR_BLOCK, but for the end of the disk; borrowed. */
+    const struct mirror_range *ranges;
+    size_t nranges;
+    bool dst_zero;      /* the destination reads as zeroes now: holes need no write;
+                           not with MIRROR_RANGES */
     bool extents_first; /* have the whole list before the first read (QEMU 10 answers
                             only READ on an inactive node): 16 bytes for each stretch, an
                             error when there are more than 2 Mi (32 MiB) */
