@@ -80,8 +80,8 @@ struct mirror_cfg {
     unsigned requests; /* in flight on one lane; 0: 16 */
     uint32_t
         request_size; /* bytes of the largest transfer; a power of two; 0: 256 KiB */
-    uint64_t rate; /* bytes of data per second at most, in each pass; 0: no limit */
-    bool no_zero;  /* zeroes are written as data, WRITE_ZEROES is not used */
+    uint64_t rate;    /* bytes of data per second at most, in each pass; 0: no limit */
+    bool no_zero;     /* zeroes are written as data, WRITE_ZEROES is not used */
     const struct cancel *cancel; /* borrowed until mirror_close(); may be NULL */
 };
 

@@ -327,7 +327,8 @@ static bool reply(const struct connection *c, struct request *r, enum nbd_lie li
     case NBD_STATUS:
         return reply_status(c, r, lie);
     case NBD_WRITE:
-        memcpy(c->m->bytes + r->off, c->payload, r->len);
+        if (!c->m->forgets)
+            memcpy(c->m->bytes + r->off, c->payload, r->len);
         break;
     case NBD_ZERO:
         memset(c->m->bytes + r->off, 0, r->len);

@@ -243,7 +243,8 @@ static void feed__whole_list_is_had_before_the_first_piece(void **state)
 
 static void feed__given_ranges_are_data_and_nothing_is_asked(void **state)
 {
-    const struct mirror_range ranges[] = { { 65536, 2 * MIB }, { 8 * MIB, 0 },
+    const struct mirror_range ranges[] = { { 65536, 2 * MIB },
+                                           { 8 * MIB, 0 },
                                            { 16 * MIB, 4097 } };
 
     (void)state;
