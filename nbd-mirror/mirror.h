@@ -34,6 +34,45 @@
  * ERR_CANCELLED.  The first one wins.  A failed pass leaves the mirror fit for another pass
  * unless mirror_broken() says that a destination connection is lost.
  *
+ * A whole program (cc $(pkg-config --cflags nbdmirror) x.c $(pkg-config --libs nbdmirror)),
+ * which copies from the socket argv[1] to the socket argv[2]:
+ *
+ *     #include <errno.h>
+ *     #include <nbd-mirror/mirror.h>
+ *     #include <stdio.h>
+ *     #include <string.h>
+ *     #include <sys/socket.h>
+ *     #include <sys/un.h>
+ *
+ *     static bool dial(void *ctx, int *fd, struct err *e)
+ *     {
+ *         struct sockaddr_un sa = { .sun_family = AF_UNIX };
+ *
+ *         strncpy(sa.sun_path, ctx, sizeof sa.sun_path - 1);
+ *         *fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+ *         if (*fd >= 0 && connect(*fd, (struct sockaddr *)&sa, sizeof sa) == 0)
+ *             return true;
+ *         return err_set(e, ERR_SYS, errno, "%s", sa.sun_path);
+ *     }
+ *
+ *     int main(int argc, char **argv)
+ *     {
+ *         const struct mirror_side src = { dial, argv[1], "" }, dst = { dial, argv[2], "" };
+ *         const struct mirror_cfg cfg = { .name = "vda", .size = MIRROR_SIZE_DST };
+ *         const struct mirror_pass pass = { .what = MIRROR_ALL };
+ *         struct mirror *m = NULL;
+ *         struct err e;
+ *
+ *         const bool ok = argc == 3 && mirror_open(&cfg, &dst, &m, &e) &&
+ *                         mirror_pass(m, &src, &pass, &e) && mirror_flush(m, &e);
+ *         if (!ok)
+ *             fprintf(stderr, "%s\n", argc == 3 ? e.msg : "SRC DST");
+ *         mirror_close(m);
+ *         return ok ? 0 : 1;
+ *     }
+ *
+ * Whether the copy is right, verify.h proves; digest.h digests one side.
+ *
  * Thread: open, pass, flush, close: one at a time, they block.  mirror_stats(): any time,
  * any thread.  Cancel through the cfg's struct cancel from any thread.
  */

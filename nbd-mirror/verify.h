@@ -3,7 +3,8 @@
  * Each side is digested block by block (digest.h) in a thread of its own, and the digests
  * are compared.  Blocks that both servers call zero (base:allocation) are not read.
  *
- * Thread: the caller's blocks, ->differs is called from it.  Cancel ends it within 100 ms.
+ * Thread: the caller's blocks, ->differs is called from it; ->dial of each side from a
+ * thread of its own.  Cancel ends it within 100 ms.
  */
 #ifndef NBD_MIRROR_VERIFY_H
 #define NBD_MIRROR_VERIFY_H
