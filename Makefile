@@ -10,6 +10,7 @@ ifeq ($(filter $(MODE),release asan tsan cov),)
 $(error MODE=$(MODE) is none of release asan tsan cov)
 endif
 
+VERSION := $(shell sed -n 's/.*SNMIGRATE_VERSION "\(.*\)"/\1/p' src/base/version.h)
 PC        := libvirt libvirt-qemu libnbd libzstd libnghttp2 json-c libxml-2.0 libxxhash
 PC_TEST   := cmocka
 PC_ERRORS := $(shell pkg-config --print-errors --errors-to-stdout $(PC) 2>&1)
@@ -32,9 +33,10 @@ LIBS_TEST := $(shell pkg-config --libs $(PC_TEST) 2>/dev/null)
 # Objects have a folder of their own: nbd-mirror is a program and a folder.
 o = $(patsubst %.c,$B/obj/%.o,$(1))
 BASE   := $(call o,$(wildcard src/base/*.c))
-MIRROR := $(call o,$(filter-out %/main.c,$(wildcard nbd-mirror/*.c)))
+MIRROR := $(call o,$(wildcard nbd-mirror/*.c))
+MIRROR_CMD := $(call o,$(wildcard nbd-mirror/command/*.c))
 OBJ    := $(call o,$(filter-out %/main.c,$(wildcard src/*/*.c))) $(MIRROR)
-MAINS  := $(wildcard src/cli/main.c nbd-mirror/main.c)
+MAINS  := $(wildcard src/cli/main.c nbd-mirror/command/main.c)
 BIN    := $(if $(filter src/cli/%,$(MAINS)),$B/snmigrate) \
           $(if $(filter nbd-mirror/%,$(MAINS)),$B/nbd-mirror)
 MAN    := $(wildcard src/cli/*.1 nbd-mirror/*.1)
@@ -42,8 +44,12 @@ MAN    := $(wildcard src/cli/*.1 nbd-mirror/*.1)
 LIB    := $(call o,$(wildcard tests/lib/*.c))
 UNIT   := $(patsubst tests/unit/%.c,$B/unit/%,$(wildcard tests/unit/test_*.c))
 TOOLS  := $(patsubst tests/tools/%.c,$B/tools/%,$(wildcard tests/tools/*.c))
+FUZZER := $(patsubst tests/fuzz/fuzz_%.c,$B/fuzzer/%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ   := $(patsubst tests/fuzz/fuzz_%.c,$B/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
-C_ALL  := $(wildcard src/*/*.[ch] nbd-mirror/*.[ch] tests/*/*.[ch] examples/*.[ch])
+# What a user of the library includes: its headers, and those of base that they need.
+API      := nbd-mirror/mirror.h nbd-mirror/verify.h nbd-mirror/digest.h nbd-mirror/counters.h
+API_BASE := src/base/err.h src/base/cancel.h
+C_ALL  := $(wildcard src/*/*.[ch] nbd-mirror/*.[ch] nbd-mirror/*/*.[ch] tests/*/*.[ch] examples/*.[ch])
 
 # Once more ourselves, after something that pkg-config must see; on all CPUs.
 AGAIN = +$(MAKE) $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -76,7 +82,7 @@ $B/lib%.a:
 LINK = $Qmkdir -p $(@D); $(if $Q,echo "  LINK $@";) $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
 $B/snmigrate: $B/obj/src/cli/main.o $(OBJ)
 	$(LINK) $(LDLIBS)
-$B/nbd-mirror: $B/obj/nbd-mirror/main.o $B/libnbdmirror.a
+$B/nbd-mirror: $(MIRROR_CMD) $B/libnbdmirror.a
 	$(LINK) $(LDLIBS)
 $B/unit/%: $B/obj/tests/unit/%.o $B/libtests.a $B/libsnmigrate.a
 	$(LINK) $(LDLIBS) $(LIBS_TEST)
@@ -142,10 +148,19 @@ install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
 	$(if $(BIN),install $(BIN) $(DESTDIR)$(PREFIX)/bin)
 	$(if $(MAN),install -m 644 $(MAN) $(DESTDIR)$(PREFIX)/share/man/man1)
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,lib/pkgconfig include/nbd-mirror/base)
+	install -m 644 $B/libnbdmirror.a $(DESTDIR)$(PREFIX)/lib
+	install -m 644 $(API) $(DESTDIR)$(PREFIX)/include/nbd-mirror
+	install -m 644 $(API_BASE) $(DESTDIR)$(PREFIX)/include/nbd-mirror/base
+	sed 's,@PREFIX@,$(PREFIX),; s,@VERSION@,$(VERSION),' nbd-mirror/nbdmirror.pc.in \
+	    > $(DESTDIR)$(PREFIX)/lib/pkgconfig/nbdmirror.pc
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/snmigrate $(DESTDIR)$(PREFIX)/bin/nbd-mirror
 	rm -f $(DESTDIR)$(PREFIX)/share/man/man1/snmigrate.1
 	rm -f $(DESTDIR)$(PREFIX)/share/man/man1/nbd-mirror.1
+	rm -f $(DESTDIR)$(PREFIX)/lib/libnbdmirror.a
+	rm -f $(DESTDIR)$(PREFIX)/lib/pkgconfig/nbdmirror.pc
+	rm -rf $(DESTDIR)$(PREFIX)/include/nbd-mirror
 
 ## deps: install the Debian packages that building and testing need (as root)
 deps:

@@ -6,12 +6,34 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "nbd-mirror/counters.h"
+#include "nbd-mirror/mirror.h"
 
 static bool asks(const struct feed *f)
 {
     return f->cfg.rule.use[EXTENTS_ALLOC] || f->cfg.rule.use[EXTENTS_DIRTY];
+}
+
+/* The list of a pass that is told what to copy: complete from the start. */
+static bool list_take(struct feed *f, struct err *e)
+{
+    f->item = calloc(f->cfg.nranges + 1, sizeof *f->item);
+    if (f->item == NULL)
+        return err_set(e, ERR_SYS, ENOMEM, "no memory for %zu stretches",
+                       f->cfg.nranges);
+    for (size_t i = 0; i < f->cfg.nranges; i++) {
+        const struct mirror_range *r = &f->cfg.ranges[i];
+
+        assert(r->off <= f->cfg.rule.size && r->len <= f->cfg.rule.size - r->off);
+        assert(r->off % f->cfg.rule.align == 0);
+        if (r->len > 0)
+            f->item[f->nitems++] = (struct feed_item){ r->off, r->len, PIECE_DATA };
+        counter_add(&f->cfg.counters->pass_total, r->len);
+    }
+    f->cfg.ranges = NULL; /* the caller's again */
+    return true;
 }
 
 bool feed_init(struct feed *f, const struct feed_cfg *cfg, const int *wake_fd,
@@ -27,6 +49,8 @@ bool feed_init(struct feed *f, const struct feed_cfg *cfg, const int *wake_fd,
      * data, and comes first. */
     f->ask_end = asks(f) ? cfg->rule.size - cfg->rule.size % cfg->rule.align : 0;
     f->run = (struct piece){ f->ask_end, cfg->rule.size - f->ask_end, PIECE_DATA };
+    if (cfg->ranges != NULL)
+        f->run.len = 0;
     if (asks(f) && (!extents_init(&f->slot[0], e) || !extents_init(&f->slot[1], e))) {
         extents_fini(&f->slot[0]);
         return false;
@@ -34,9 +58,17 @@ bool feed_init(struct feed *f, const struct feed_cfg *cfg, const int *wake_fd,
     pthread_mutex_init(&f->lock, NULL);
     /* How much a dirty bitmap marks comes out answer by answer: see feed_tell(). */
     counter_set(&cfg->counters->pass_total,
-                cfg->rule.use[EXTENTS_DIRTY] ? f->run.len : cfg->rule.size);
+                cfg->rule.use[EXTENTS_DIRTY] || cfg->ranges != NULL ? f->run.len
+                                                                    : cfg->rule.size);
     counter_set(&cfg->counters->pass_done, 0);
-    return true;
+    rate_set(&f->rate, cfg->rate, clock_ns());
+    if (cfg->ranges == NULL)
+        return true;
+    assert(cfg->whole_list && !asks(f));
+    if (list_take(f, e))
+        return true;
+    feed_fini(f);
+    return false;
 }
 
 void feed_fini(struct feed *f)
@@ -127,7 +159,18 @@ static bool run_next(struct feed *f)
     return true;
 }
 
-enum feed_next feed_take(struct feed *f, unsigned lane, struct piece *out)
+/* Whether the rate limit lets the next piece go, which is of data; *later_ms: when. */
+static bool rate_lets(struct feed *f, int *later_ms)
+{
+    const int64_t wait_ns = rate_wait_ns(&f->rate, clock_ns());
+
+    *later_ms =
+        (int)(wait_ns < NS_PER_S ? (wait_ns + NS_PER_MS - 1) / NS_PER_MS : MS_PER_S);
+    return wait_ns == 0;
+}
+
+enum feed_next feed_take(struct feed *f, unsigned lane, struct piece *out,
+                         int *later_ms)
 {
     LOCK_SCOPE(&f->lock);
     if (f->run.len == 0 && !run_next(f)) {
@@ -136,8 +179,12 @@ enum feed_next feed_take(struct feed *f, unsigned lane, struct piece *out)
         f->waiting |= 1u << lane;
         return FEED_WAIT;
     }
+    if (f->run.kind == PIECE_DATA && !rate_lets(f, later_ms))
+        return FEED_LATER;
     *out =
         piece_cut(&f->run, f->run.kind == PIECE_ZERO ? FEED_ZERO_MAX : f->cfg.data_max);
+    if (out->kind == PIECE_DATA)
+        rate_take(&f->rate, out->len, clock_ns());
     return FEED_PIECE;
 }
 

@@ -9,7 +9,8 @@
  *     feed_ask() --> BLOCK_STATUS --> feed_tell() --> ready --> current --> feed_take()
  *
  * With ->whole_list everything is asked before the first piece is handed out, and kept:
- * 16 bytes for each stretch to copy, at most FEED_LIST_MAX of them.
+ * 16 bytes for each stretch to copy, at most FEED_LIST_MAX of them.  With ->ranges that
+ * list is given.
  *
  * Thread: any, all functions take the lock; what lanes share, they share through this.
  */
@@ -20,9 +21,11 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/rate.h"
 #include "nbd-mirror/extents.h"
 
 struct counters;
+struct mirror_range;
 
 enum {
     FEED_LANES_MAX = 16,
@@ -37,12 +40,18 @@ struct feed_cfg {
     struct extents_rule rule; /* with no context in use, all of the disk is data */
     uint32_t data_max;        /* bytes of a piece of data; a power of two */
     bool whole_list;
+    /* Not the whole disk but these stretches are copied, and nothing is asked; of whole
+     * blocks, or up to the end of the disk; borrowed until feed_init() returns. */
+    const struct mirror_range *ranges;
+    size_t nranges;
+    uint64_t rate; /* bytes of data per second; 0: no limit */
     struct counters *counters;
 };
 
 enum feed_next {
     FEED_PIECE, /* here is one */
     FEED_WAIT,  /* nothing yet: the lane's wake descriptor becomes readable */
+    FEED_LATER, /* the rate limit: ask again in ->later_ms */
     FEED_END,   /* nothing any more */
 };
 
@@ -68,6 +77,7 @@ struct feed {
     struct feed_item *item;  /* ->whole_list */
     size_t nitems, items_max, item_next;
     uint32_t waiting; /* bit N: lane N got FEED_WAIT */
+    struct rate rate;
 };
 
 /* @wake_fd: of the @n lanes; borrowed. */
@@ -75,8 +85,10 @@ MUST_CHECK bool feed_init(struct feed *f, const struct feed_cfg *cfg,
                           const int *wake_fd, unsigned n, struct err *e);
 void feed_fini(struct feed *f);
 
-/* The next piece for @lane: PIECE_DATA of at most ->data_max bytes, or PIECE_ZERO. */
-enum feed_next feed_take(struct feed *f, unsigned lane, struct piece *out);
+/* The next piece for @lane: PIECE_DATA of at most ->data_max bytes, or PIECE_ZERO.
+ * *later_ms is set with FEED_LATER only. */
+enum feed_next feed_take(struct feed *f, unsigned lane, struct piece *out,
+                         int *later_ms);
 
 /* Whether something must be asked now: then the caller asks for ->off, ->len of what is
  * returned, has the answer recorded in it, and calls feed_tell().  NULL: no. */

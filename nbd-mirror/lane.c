@@ -202,14 +202,16 @@ static bool lane_reap(struct lane *l, struct disk *d, struct err *e)
     return true;
 }
 
-/* Start as much as there are slots for.  *end: the feed has nothing more. */
-static bool lane_fill(struct lane *l, bool *end, struct err *e)
+/* Start as much as there are slots for.  *end: the feed has nothing more.  *timeout_ms: when
+ * to come back, for poll(2). */
+static bool lane_fill(struct lane *l, bool *end, int *timeout_ms, struct err *e)
 {
     enum feed_next next = FEED_PIECE;
     struct piece p;
 
+    *timeout_ms = -1;
     while (l->free != NULL &&
-           (next = feed_take(l->copy->feed, l->no, &p)) == FEED_PIECE)
+           (next = feed_take(l->copy->feed, l->no, &p, timeout_ms)) == FEED_PIECE)
         if (!slot_begin(l, &p, e))
             return false;
     *end = next == FEED_END;
@@ -223,7 +225,7 @@ static bool lane_fill(struct lane *l, bool *end, struct err *e)
     return lane_start(l, l->src, &l->ask, e);
 }
 
-static bool lane_poll(struct lane *l, struct err *e)
+static bool lane_poll(struct lane *l, int timeout_ms, struct err *e)
 {
     struct pollfd p[4] = { [2] = { .fd = l->wake_fd, .events = POLLIN },
                            [3] = { .fd = cancel_fd(l->copy->cancel),
@@ -233,7 +235,7 @@ static bool lane_poll(struct lane *l, struct err *e)
     if (!l->src->ops->events(l->src, &p[0], e) ||
         !l->dst->ops->events(l->dst, &p[1], e))
         return false;
-    if (poll(p, 4, -1) < 0)
+    if (poll(p, 4, timeout_ms) < 0)
         return errno == EINTR ? true : err_set(e, ERR_SYS, errno, "poll");
     if (p[3].revents != 0 && !cancel_check(l->copy->cancel, e))
         return false;
@@ -248,16 +250,17 @@ static bool lane_poll(struct lane *l, struct err *e)
 static bool lane_loop(struct lane *l, struct err *e)
 {
     bool end = false;
+    int timeout_ms;
 
     while (!atomic_load(&l->copy->failed)) {
         if (!lane_reap(l, l->src, e) || !lane_reap(l, l->dst, e) ||
-            !lane_fill(l, &end, e))
+            !lane_fill(l, &end, &timeout_ms, e))
             return false;
         if (l->src->done != NULL || l->dst->done != NULL)
             continue; /* completed at once */
         if (end && l->src->in_flight == 0 && l->dst->in_flight == 0)
             return true;
-        if (!lane_poll(l, e))
+        if (!lane_poll(l, timeout_ms, e))
             return false;
     }
     return true; /* another lane's failure */

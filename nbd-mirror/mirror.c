@@ -7,15 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/cancel.h"
-#include "base/clock.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "nbd-mirror/counters.h"
-#include "nbd-mirror/disk-nbd.h"
 #include "nbd-mirror/disk.h"
 #include "nbd-mirror/feed.h"
 #include "nbd-mirror/lane.h"
+#include "nbd-mirror/side.h"
 
 static_assert((int)MIRROR_LANES_MAX == (int)FEED_LANES_MAX, "as many lanes everywhere");
 
@@ -23,12 +20,6 @@ enum {
     LANES_DEFAULT = 4,
     REQUESTS_DEFAULT = 16,
     REQUEST_SIZE_DEFAULT = 256 * 1024,
-    HANDSHAKE_MS = 30000,
-    /* A connection more than the first is a gain, not a need: a server with a limit
-     * (qemu-nbd --shared=N) lets it wait, and we go on without.  It may take as long as
-     * the first did some times over, and this. */
-    HANDSHAKE_MORE_MS = 500,
-    HANDSHAKE_MORE_TIMES = 4,
 };
 
 struct mirror {
@@ -37,61 +28,12 @@ struct mirror {
     uint64_t size;
     uint32_t request_size; /* bytes of the largest transfer */
     uint32_t dst_block_min;
+    uint64_t rate;
+    bool no_zero;
     struct counters counters;
     unsigned nlanes;
     struct lane lane[MIRROR_LANES_MAX];
 };
-
-/* --- connections --- */
-
-struct side_want {
-    const struct mirror_side *side;
-    struct disk_nbd_cfg nbd;
-    uint64_t size; /* MIRROR_SIZE_DST: any */
-};
-
-static bool side_connect(const struct side_want *w, struct disk **out, struct err *e)
-{
-    int fd = -1;
-    AUTO(disk_close) struct disk *d = NULL;
-
-    if (!w->side->dial(w->side->ctx, &fd, e))
-        return err_wrap(e, "%s: cannot connect", w->nbd.side);
-    if (!disk_nbd_open(&w->nbd, fd, &d, e))
-        return false;
-    if (w->size != MIRROR_SIZE_DST && d->size != w->size)
-        return err_set(e, ERR_PROTO, 0,
-                       "%s: the export has %" PRIu64 " bytes, not %" PRIu64,
-                       w->nbd.side, d->size, w->size);
-    *out = ptr_steal(&d);
-    return true;
-}
-
-/* Connect once, and where the server lets several connections share their writes, up to
- * @max times.  *n: how many there are, at least one. */
-static bool side_connect_all(struct side_want *w, unsigned max, struct disk **disk,
-                             unsigned *n, struct err *e)
-{
-    const int64_t begun = clock_ms();
-    struct err why;
-
-    w->nbd.timeout_ms = HANDSHAKE_MS;
-    if (!side_connect(w, &disk[0], e))
-        return false;
-    w->nbd.timeout_ms =
-        HANDSHAKE_MORE_MS + HANDSHAKE_MORE_TIMES * (int)(clock_ms() - begun);
-    w->size = disk[0]->size;
-    for (*n = 1; *n < max && disk[0]->multi_conn; (*n)++)
-        if (!side_connect(w, &disk[*n], &why)) {
-            log_debug("mirror", "%u connections instead of %u: %s", *n, max, why.msg);
-            break;
-        }
-    if (cancel_check(w->nbd.cancel, e))
-        return true;
-    while (*n > 0)
-        disk_close(disk[--*n]);
-    return false;
-}
 
 /* --- open --- */
 
@@ -111,14 +53,6 @@ static bool cfg_check(const struct mirror_cfg *cfg, struct err *e)
                        "a request size of %" PRIu32 " is no power of two from %d to %d",
                        size, MIRROR_REQUEST_SIZE_MIN, MIRROR_REQUEST_SIZE_MAX);
     return true;
-}
-
-/* The largest power of two that is at most @size and @max, which are not 0. */
-static uint32_t size_limit(uint32_t size, uint32_t max)
-{
-    while (size > max)
-        size /= 2;
-    return size;
 }
 
 /* Transfers must be whole blocks and fit the maximum; an advertised maximum smaller than
@@ -147,16 +81,18 @@ static bool mirror_connect(struct mirror *m, const struct mirror_side *dst,
     unsigned n, done = 0;
     bool ok = true;
 
-    if (!side_connect_all(&want, lanes, disk, &n, e))
+    if (!side_connect(&want, lanes, disk, &n, e))
         return false;
     m->size = disk[0]->size;
     m->dst_block_min = disk[0]->block_min;
-    m->request_size = size_limit(m->request_size, disk[0]->block_max);
+    m->request_size = side_size_limit(m->request_size, disk[0]->block_max);
     if (disk[0]->read_only)
         ok = err_set(e, ERR_NBD, EROFS, "dst: cannot write to the export");
     ok = ok && sizes_fit(disk[0], 1, m->request_size, e);
-    for (; ok && done < n; done += ok)
+    for (; ok && done < n; done += ok) {
+        disk[done]->can_zero = disk[done]->can_zero && !m->no_zero;
         ok = lane_init(&m->lane[done], done, disk[done], requests, m->request_size, e);
+    }
     m->nlanes = done;
     while (done < n)
         disk_close(disk[done++]); /* those that no lane has taken over */
@@ -175,6 +111,8 @@ bool mirror_open(const struct mirror_cfg *cfg, const struct mirror_side *dst,
     snprintf(m->name, sizeof m->name, "%s", cfg->name);
     m->cancel = cfg->cancel;
     m->size = cfg->size;
+    m->rate = cfg->rate;
+    m->no_zero = cfg->no_zero;
     m->request_size = cfg->request_size ? cfg->request_size : REQUEST_SIZE_DEFAULT;
     if (!mirror_connect(m, dst, cfg->lanes ? cfg->lanes : LANES_DEFAULT,
                         cfg->requests ? cfg->requests : REQUESTS_DEFAULT, e))
@@ -191,15 +129,19 @@ static struct feed_cfg feed_cfg(struct mirror *m, const struct mirror_pass *pass
 {
     const uint32_t align =
         src->block_min > m->dst_block_min ? src->block_min : m->dst_block_min;
-    const bool dirty = pass->what == MIRROR_DIRTY;
+    const bool dirty = pass->what == MIRROR_DIRTY, given = pass->what == MIRROR_RANGES;
 
     return (struct feed_cfg){
-        .rule = { .use = { [EXTENTS_ALLOC] = src->has_alloc, [EXTENTS_DIRTY] = dirty },
-                  .skip_zero = pass->dst_zero && !dirty,
+        .rule = { .use = { [EXTENTS_ALLOC] = src->has_alloc && !given,
+                           [EXTENTS_DIRTY] = dirty },
+                  .skip_zero = pass->dst_zero && pass->what == MIRROR_ALL,
                   .align = align,
                   .size = m->size },
-        .data_max = size_limit(m->request_size, src->block_max),
-        .whole_list = pass->extents_first,
+        .data_max = side_size_limit(m->request_size, src->block_max),
+        .whole_list = pass->extents_first || given,
+        .ranges = given ? pass->ranges : NULL,
+        .nranges = pass->nranges,
+        .rate = m->rate,
         .counters = &m->counters,
     };
 }
@@ -239,7 +181,7 @@ static bool pass_connect_run(struct mirror *m, const struct mirror_side *src,
 
     if (mirror_broken(m))
         return err_set(e, ERR_NBD, ENOTCONN, "dst: connection lost before");
-    if (!side_connect_all(&want, m->nlanes, disk, &n, e))
+    if (!side_connect(&want, m->nlanes, disk, &n, e))
         return false;
     for (unsigned i = 0; i < n; i++)
         m->lane[i].src = disk[i];
@@ -252,7 +194,8 @@ static bool pass_connect_run(struct mirror *m, const struct mirror_side *src,
 bool mirror_pass(struct mirror *m, const struct mirror_side *src,
                  const struct mirror_pass *pass, struct err *e)
 {
-    assert(pass->what == MIRROR_ALL || pass->bitmap != NULL);
+    assert(pass->what != MIRROR_DIRTY || pass->bitmap != NULL);
+    assert(pass->what != MIRROR_RANGES || pass->ranges != NULL);
     return pass_connect_run(m, src, pass, e) ? true : err_wrap(e, "%s", m->name);
 }
 

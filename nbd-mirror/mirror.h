@@ -34,12 +34,52 @@
  * ERR_CANCELLED.  The first one wins.  A failed pass leaves the mirror fit for another pass
  * unless mirror_broken() says that a destination connection is lost.
  *
+ * A whole program (cc $(pkg-config --cflags nbdmirror) x.c $(pkg-config --libs nbdmirror)),
+ * which copies from the socket argv[1] to the socket argv[2]:
+ *
+ *     #include <errno.h>
+ *     #include <nbd-mirror/mirror.h>
+ *     #include <stdio.h>
+ *     #include <string.h>
+ *     #include <sys/socket.h>
+ *     #include <sys/un.h>
+ *
+ *     static bool dial(void *ctx, int *fd, struct err *e)
+ *     {
+ *         struct sockaddr_un sa = { .sun_family = AF_UNIX };
+ *
+ *         strncpy(sa.sun_path, ctx, sizeof sa.sun_path - 1);
+ *         *fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+ *         if (*fd >= 0 && connect(*fd, (struct sockaddr *)&sa, sizeof sa) == 0)
+ *             return true;
+ *         return err_set(e, ERR_SYS, errno, "%s", sa.sun_path);
+ *     }
+ *
+ *     int main(int argc, char **argv)
+ *     {
+ *         const struct mirror_side src = { dial, argv[1], "" }, dst = { dial, argv[2], "" };
+ *         const struct mirror_cfg cfg = { .name = "vda", .size = MIRROR_SIZE_DST };
+ *         const struct mirror_pass pass = { .what = MIRROR_ALL };
+ *         struct mirror *m = NULL;
+ *         struct err e;
+ *
+ *         const bool ok = argc == 3 && mirror_open(&cfg, &dst, &m, &e) &&
+ *                         mirror_pass(m, &src, &pass, &e) && mirror_flush(m, &e);
+ *         if (!ok)
+ *             fprintf(stderr, "%s\n", argc == 3 ? e.msg : "SRC DST");
+ *         mirror_close(m);
+ *         return ok ? 0 : 1;
+ *     }
+ *
+ * Whether the copy is right, verify.h proves; digest.h digests one side.
+ *
  * Thread: open, pass, flush, close: one at a time, they block.  mirror_stats(): any time,
  * any thread.  Cancel through the cfg's struct cancel from any thread.
  */
 #ifndef NBD_MIRROR_MIRROR_H
 #define NBD_MIRROR_MIRROR_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -56,9 +96,15 @@ struct mirror_side {
     const char *export_name; /* "": the default export; borrowed during the call */
 };
 
+/* Bytes of the disk from ->off on. */
+struct mirror_range {
+    uint64_t off, len;
+};
+
 #define MIRROR_SIZE_DST UINT64_MAX
 
 enum {
+    MIRROR_BLOCK = 64 * 1024, /* no server's blocks are larger (NBD protocol) */
     MIRROR_LANES_MAX = 16,
     MIRROR_REQUESTS_MAX = 256,
     MIRROR_REQUEST_SIZE_MIN = 4096,
@@ -73,6 +119,8 @@ struct mirror_cfg {
     unsigned requests; /* in flight on one lane; 0: 16 */
     uint32_t
         request_size; /* bytes of the largest transfer; a power of two; 0: 256 KiB */
+    uint64_t rate;    /* bytes of data per second at most, in each pass; 0: no limit */
+    bool no_zero;     /* zeroes are written as data, WRITE_ZEROES is not used */
     const struct cancel *cancel; /* borrowed until mirror_close(); may be NULL */
 };
 
@@ -80,12 +128,17 @@ enum mirror_what {
     MIRROR_ALL,   /* every extent of the disk */
     MIRROR_DIRTY, /* only what the bitmap marks; of that, zero extents (where the source
                      tells them) are written as zeroes, whatever ->dst_zero says */
+    MIRROR_RANGES, /* the stretches in ->ranges, nothing is asked about them */
 };
 
 struct mirror_pass {
     enum mirror_what what;
     const char *bitmap; /* MIRROR_DIRTY: of the meta context qemu:dirty-bitmap:NAME */
-    bool dst_zero;      /* the destination reads as zeroes now: holes need no write */
+    /* MIRROR_RANGES: multiples of MIRROR_BLOCK, but for the end of the disk; borrowed. */
+    const struct mirror_range *ranges;
+    size_t nranges;
+    bool dst_zero;      /* the destination reads as zeroes now: holes need no write;
+                           not with MIRROR_RANGES */
     bool extents_first; /* have the whole list before the first read (QEMU 10 answers
                             only READ on an inactive node): 16 bytes for each stretch, an
                             error when there are more than 2 Mi (32 MiB) */

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-enum { NS_PER_MS = 1000000, MS_PER_S = 1000 };
+enum { NS_PER_MS = 1000000, NS_PER_S = 1000000000, MS_PER_S = 1000 };
 
 /* CLOCK_MONOTONIC in nanoseconds / milliseconds. */
 int64_t clock_ns(void);

@@ -27,9 +27,9 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/rate.h"
 #include "tunnel/link.h"
 #include "tunnel/pace.h"
-#include "tunnel/rate.h"
 
 enum {
     FRAME_MAX = 1 << 20,        /* bytes of one DATA frame, SETTINGS_MAX_FRAME_SIZE */

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -327,7 +328,8 @@ static bool reply(const struct connection *c, struct request *r, enum nbd_lie li
     case NBD_STATUS:
         return reply_status(c, r, lie);
     case NBD_WRITE:
-        memcpy(c->m->bytes + r->off, c->payload, r->len);
+        if (!c->m->forgets)
+            memcpy(c->m->bytes + r->off, c->payload, r->len);
         break;
     case NBD_ZERO:
         memset(c->m->bytes + r->off, 0, r->len);
@@ -364,7 +366,7 @@ static void *serve(void *opaque)
         while (serve_one(c))
             ;
     shutdown(c->fd, SHUT_RDWR); /* nbd_mem_free() closes it */
-    free(c->payload);
+    munmap(c->payload, PAYLOAD_MAX);
     free(c);
     return NULL;
 }
@@ -377,8 +379,10 @@ bool nbd_mem_dial(void *ctx, int *fd, struct err *e)
 
     assert(c != NULL && atomic_load(&m->connections) < NBD_MEM_CONNECTIONS_MAX);
     c->m = m;
-    c->payload = malloc(PAYLOAD_MAX);
-    assert(c->payload != NULL);
+    /* Not malloc(3): MALLOC_PERTURB_ would touch all of it. */
+    c->payload = mmap(NULL, PAYLOAD_MAX, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert(c->payload != MAP_FAILED);
     if (!unix_pair(pair, e))
         abort();
     const unsigned i = atomic_load(&m->connections);

@@ -56,6 +56,7 @@ struct nbd_mem {
     _Atomic uint64_t size_told; /* to clients; the same at first */
     uint8_t *dirty;             /* a bitmap "b", a byte each; NULL: none */
     bool no_structured, read_only, no_zero, no_flush, no_multi_conn;
+    bool forgets;      /* says that it has written, and has not */
     uint32_t block[3]; /* minimum, preferred, maximum; all 0: not told */
     /* These may be changed at any time. */
     _Atomic enum nbd_lie lie;

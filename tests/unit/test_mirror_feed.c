@@ -7,6 +7,7 @@
 
 #include "nbd-mirror/counters.h"
 #include "nbd-mirror/feed.h"
+#include "nbd-mirror/mirror.h"
 
 #define MIB UINT64_C(1048576)
 #define GIB (1024 * MIB)
@@ -16,6 +17,7 @@ static const uint32_t Z = EXTENTS_STATE_ZERO, D = EXTENTS_STATE_DIRTY;
 static struct feed feed;
 static struct counters counters;
 static int wake_fd[2];
+static int later_ms;
 
 static void start(struct feed_cfg cfg)
 {
@@ -58,7 +60,7 @@ static void take_is(uint64_t off, uint64_t len, enum piece_kind kind)
 {
     struct piece p;
 
-    assert_int_equal(feed_take(&feed, 0, &p), FEED_PIECE);
+    assert_int_equal(feed_take(&feed, 0, &p, &later_ms), FEED_PIECE);
     assert_int_equal(p.off, off);
     assert_int_equal(p.len, len);
     assert_int_equal(p.kind, kind);
@@ -68,7 +70,7 @@ static void take_gives(enum feed_next next)
 {
     struct piece p;
 
-    assert_int_equal(feed_take(&feed, 0, &p), next);
+    assert_int_equal(feed_take(&feed, 0, &p, &later_ms), next);
 }
 
 /* A question is put for these bytes. */
@@ -194,7 +196,7 @@ static void feed__waiting_lanes_are_woken_once(void **state)
 
     (void)state;
     start((struct feed_cfg){ .rule = { .use = { true }, .size = GIB } });
-    assert_int_equal(feed_take(&feed, 1, &p), FEED_WAIT);
+    assert_int_equal(feed_take(&feed, 1, &p, &later_ms), FEED_WAIT);
     record_all(ask_is(0, FEED_WINDOW_MIN), EXTENTS_ALLOC, 0);
     assert_false(woken(0) || woken(1));
     tell();
@@ -237,6 +239,44 @@ static void feed__whole_list_is_had_before_the_first_piece(void **state)
     for (uint64_t off = 0; off < 3 * FEED_WINDOW_MIN; off += MIB)
         take_is(off, MIB, PIECE_DATA);
     take_gives(FEED_END);
+}
+
+static void feed__given_ranges_are_data_and_nothing_is_asked(void **state)
+{
+    const struct mirror_range ranges[] = { { 65536, 2 * MIB },
+                                           { 8 * MIB, 0 },
+                                           { 16 * MIB, 4097 } };
+
+    (void)state;
+    start((struct feed_cfg){ .rule = { .size = 16 * MIB + 4097, .align = 4096 },
+                             .whole_list = true,
+                             .ranges = ranges,
+                             .nranges = 3 });
+    assert_null(feed_ask(&feed));
+    assert_int_equal(counter_get(&counters.pass_total), 2 * MIB + 4097);
+    take_is(65536, MIB - 65536, PIECE_DATA);
+    take_is(MIB, MIB, PIECE_DATA);
+    take_is(2 * MIB, 65536, PIECE_DATA);
+    take_is(16 * MIB, 4097, PIECE_DATA);
+    take_gives(FEED_END);
+}
+
+static void feed__a_rate_limit_delays_data_but_not_zeroes(void **state)
+{
+    const uint32_t pairs[] = { MIB, 0, MIB, Z, 2 * MIB, 0 };
+
+    (void)state;
+    start((struct feed_cfg){ .rule = { .use = { true }, .size = 4 * MIB },
+                             .rate = 1000 });
+    extents_record(ask_is(0, 4 * MIB), EXTENTS_ALLOC, pairs, 3);
+    tell();
+    take_gives(FEED_LATER); /* nothing has been saved up */
+    assert_true(later_ms >= 1);
+    feed.rate.tokens = 1;
+    take_is(0, MIB, PIECE_DATA);
+    take_is(MIB, MIB, PIECE_ZERO);
+    take_gives(FEED_LATER);
+    assert_int_equal(later_ms, 1000); /* of the 1048 s that are owed */
 }
 
 static void feed__a_list_too_long_is_an_error(void **state)
@@ -290,6 +330,8 @@ int main(void)
         TEST_F(feed__waiting_lanes_are_woken_once),
         TEST_F(feed__a_dirty_total_is_counted_as_it_is_known),
         TEST_F(feed__whole_list_is_had_before_the_first_piece),
+        TEST_F(feed__given_ranges_are_data_and_nothing_is_asked),
+        TEST_F(feed__a_rate_limit_delays_data_but_not_zeroes),
         TEST_F(feed__a_list_too_long_is_an_error),
         TEST_F(feed__a_lie_names_the_question),
     };

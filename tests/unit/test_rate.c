@@ -1,6 +1,6 @@
 #include "unit.h"
 
-#include "tunnel/rate.h"
+#include "base/rate.h"
 
 static const int64_t second = 1000000000;
 

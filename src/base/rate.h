@@ -1,6 +1,6 @@
-/* src/tunnel/rate.h - token bucket over the bytes sent on the pipe; pure, time is given. */
-#ifndef SNM_TUNNEL_RATE_H
-#define SNM_TUNNEL_RATE_H
+/* src/base/rate.h - token bucket over bytes that are sent; pure, time is given. */
+#ifndef SNM_BASE_RATE_H
+#define SNM_BASE_RATE_H
 
 #include <stdint.h>
 

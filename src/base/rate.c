@@ -1,4 +1,4 @@
-#include "tunnel/rate.h"
+#include "base/rate.h"
 
 enum {
     BURST_PARTS = 50,    /* of a second: a single write is 20 ms */
