@@ -113,7 +113,7 @@ static bool are_unwritten(const struct arrival *a, bool bare, struct err *e)
 }
 
 /* The domain that this move brought: it has our uuid and was not active before PUT. */
-static bool domain_remove(struct arrival *a, struct err *e)
+bool arrival_domain_remove(struct arrival *a, struct err *e)
 {
     struct guest_look now;
 
@@ -146,7 +146,7 @@ static bool abort_locked(struct arrival *a, struct err *e)
     for (size_t i = 0; i < a->n; i++)
         writer_end(&a->writers[i]);
     /* With a domain that is there, or may be, its images stay. */
-    return domain_remove(a, e) && arrival_tidy(a, e);
+    return arrival_domain_remove(a, e) && arrival_tidy(a, e);
 }
 
 bool arrival_abort(struct arrival *a, struct err *e)
@@ -165,11 +165,12 @@ void arrival_lost(struct arrival *a)
 
     if (!a->ours)
         return;
-    if (arrival_at(a) < ARRIVAL_RELEASED) {
-        if (!arrival_abort(a, &e))
-            log_warn("agent", "move %.8s: %s", a->id, e.msg);
+    if (a->undone && arrival_at(a) < ARRIVAL_RELEASED && !arrival_abort(a, &e))
+        log_warn("agent", "move %.8s: %s", a->id, e.msg);
+    if (arrival_at(a) == ARRIVAL_PREPARED || arrival_at(a) == ARRIVAL_CLOSED)
+        arrival_park(a);
+    if (arrival_at(a) < ARRIVAL_RELEASED)
         return;
-    }
     LOCK_SCOPE(&a->lock);
     if (arrival_at(a) < ARRIVAL_FINISHED && a->hold != NULL &&
         !hold_wait(a->hold, DELIVER_IDLE_MS))

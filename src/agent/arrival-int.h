@@ -36,6 +36,11 @@ void arrival_leave(struct arrival *a, enum arrival_step to);
 MUST_CHECK bool arrival_lock_all(int *fd, struct err *e);
 
 void arrival_tokens_remove(struct arrival *a);
+/* The directories of sockets, empty; the writers of all images, which are open. */
+MUST_CHECK bool arrival_dirs_make(struct arrival *a, struct err *e);
+MUST_CHECK bool arrival_writers_start(struct arrival *a, struct err *e);
+/* The incoming or paused domain that the move brought, unless the guest may have run. */
+MUST_CHECK bool arrival_domain_remove(struct arrival *a, struct err *e);
 /* Remove what was made here, then leave for ABORTED; the domain is not looked at. */
 MUST_CHECK bool arrival_tidy(struct arrival *a, struct err *e);
 

@@ -34,7 +34,7 @@ static bool flock_wait(int fd, int wait_ms, struct err *e)
         if (errno != EWOULDBLOCK && errno != EINTR)
             return err_set(e, ERR_SYS, errno, "flock");
         if (clock_left_ms(end) == 0)
-            return err_set(e, ERR_REFUSED, 0, "another agent holds its lock");
+            return err_set(e, ERR_REFUSED, EBUSY, "another agent holds its lock");
         clock_sleep_ms(LOCK_AGAIN_MS);
     }
     return true;
@@ -132,13 +132,24 @@ void arrival_leave(struct arrival *a, enum arrival_step to)
 
 /* ---- reading ------------------------------------------------------------------------- */
 
+/* That of the newest entry which is a step; "reopened" is PREPARED again. */
 static enum arrival_step last_step(struct json_object *entries)
 {
     enum arrival_step last = ARRIVAL_PREPARED;
 
-    for (int s = ARRIVAL_PREPARED; s <= ARRIVAL_RUNNING; s++)
-        if (journal_find(entries, arrival_step_name(s)) != NULL)
-            last = s;
+    for (size_t i = 0; i < json_object_array_length(entries); i++) {
+        struct err ignored;
+        const char *name;
+
+        if (!json_get_str(json_object_array_get_idx(entries, i), "step", &name,
+                          &ignored))
+            continue;
+        if (strcmp(name, "reopened") == 0)
+            last = ARRIVAL_PREPARED;
+        for (int s = ARRIVAL_PREPARED; s <= ARRIVAL_RUNNING; s++)
+            if (strcmp(name, arrival_step_name(s)) == 0)
+                last = s;
+    }
     return last;
 }
 

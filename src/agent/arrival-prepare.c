@@ -160,7 +160,7 @@ static bool ram_dir_make(struct arrival *a, struct err *e)
     return true;
 }
 
-static bool dirs_make(struct arrival *a, struct err *e)
+bool arrival_dirs_make(struct arrival *a, struct err *e)
 {
     dir_remove(a->run_dir);
     return dir_private(PATHS_RUN, e) && dir_private(a->run_dir, e) &&
@@ -183,19 +183,22 @@ static bool plan(struct arrival *a, struct err *e)
     return arrival_journal_start(a, e);
 }
 
+bool arrival_writers_start(struct arrival *a, struct err *e)
+{
+    for (size_t i = 0; i < a->n; i++)
+        if (!writer_start(&a->writers[i], &a->images[i], a->run_dir, a->lock_fd, e))
+            return false;
+    return true;
+}
+
 static bool build(struct arrival *a, struct err *e)
 {
-    if (!fault_point("agent.prepare", e) || !dirs_make(a, e))
+    if (!fault_point("agent.prepare", e) || !arrival_dirs_make(a, e))
         return false;
     for (size_t i = 0; i < a->n; i++)
         if (!image_publish(&a->images[i], e))
             return false;
-    if (!tokens_make(a, e))
-        return false;
-    for (size_t i = 0; i < a->n; i++)
-        if (!writer_start(&a->writers[i], &a->images[i], a->run_dir, e))
-            return false;
-    return true;
+    return tokens_make(a, e) && arrival_writers_start(a, e);
 }
 
 bool arrival_prepare(struct arrival *a, struct err *e)

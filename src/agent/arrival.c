@@ -17,7 +17,7 @@
 static const struct { const char *name; unsigned next; } steps[] = {
     [ARRIVAL_NEW]       = { "new",       TO(PREPARED)  | TO(ABORTED) },
     [ARRIVAL_PREPARED]  = { "prepared",  TO(CLOSED)    | TO(ABORTED) },
-    [ARRIVAL_CLOSED]    = { "closed",    TO(RELEASED)  | TO(ABORTED) },
+    [ARRIVAL_CLOSED]    = { "closed",    TO(PREPARED)  | TO(RELEASED)  | TO(ABORTED) },
     [ARRIVAL_RELEASED]  = { "released",  TO(COMMITTED) | TO(ABORTED) },
     [ARRIVAL_COMMITTED] = { "committed", TO(RUNNING) },
     [ARRIVAL_RUNNING]   = { "running",   TO(FINISHED) },

@@ -1,6 +1,6 @@
 /* src/agent/arrival.h - a move as its destination sees it.
  *
- *                      link lost, DELETE
+ *              v-- reopen --+
  *   NEW --> PREPARED --> CLOSED --> RELEASED --> COMMITTED --> RUNNING --> FINISHED
  *    |         |            |           |
  *    +---------+------------+-----------+-- DELETE --> ABORTED
@@ -50,14 +50,17 @@ struct arrival {
     char id[PATHS_ID_LEN + 1], name[256], uuid[37], source[256];
     char state_dir[PATHS_MAX], run_dir[PATHS_MAX], ram_dir[PATHS_MAX];
     const struct guest_ops *ops;
-    bool ours; /* made by this agent: it has writers and RAM, and ends with the link */
 
     struct arrival *next; /* the lock of arrivals.c */
     atomic_int step; /* enum arrival_step; moved under ->lock, read by any thread */
 
     pthread_mutex_t lock; /* guards all below; held during a step */
-    int lock_fd;          /* flock; -1: none */
+    int lock_fd;          /* flock, inherited by the writers; -1: none */
+    bool
+        ours; /* made or opened again by this agent: it has writers and RAM, and is parked
+                  when the link is lost */
     struct journal *journal;
+    bool torn;    /* a writer did not end well, or may not have */
     bool undone;  /* its removal was begun: it is good for nothing else */
     bool defined; /* the domain had a definition before; it stays then */
     struct image images[ARRIVAL_DISKS];
@@ -117,8 +120,17 @@ MUST_CHECK bool arrival_finish(struct arrival *a, bool autostart,
                                struct json_object *left, struct err *e);
 /* Anything before COMMITTED to ABORTED.  A failure leaves the journal: again later. */
 MUST_CHECK bool arrival_abort(struct arrival *a, struct err *e);
-/* The link is gone: abort what was not released, deliver what was, let go. */
+/* The link is gone: park what was not released, deliver what was, let go. */
 void arrival_lost(struct arrival *a);
+
+/* --- arrival-reopen.c: the source's guest goes on, and so may the move --- */
+
+/* PREPARED or CLOSED: no writer, no RAM, no domain; images and journal stay. */
+void arrival_park(struct arrival *a);
+/* The same, then PREPARED again, with new writers, so that no request that was under way to
+ * the old ones is ever done.  Also of a move that was loaded: it is this agent's then.
+ * Errors: ERR_REFUSED the guest may have run here, an image is another file; ERR_SYS. */
+MUST_CHECK bool arrival_reopen(struct arrival *a, struct err *e);
 
 /* Of the domain now, on a connection of its own. */
 MUST_CHECK bool arrival_look(const struct arrival *a, struct guest_look *out,

@@ -23,7 +23,8 @@ enum {
     PROBE = 1 << 20,       /* of a device, at both ends: file systems, partition tables,
                                  RAID and LVM leave their signatures there */
     CREATE_MS = 60 * 1000, /* qemu-img, on a slow disk */
-    QCOW2_HEADER = 32,     /* bytes up to and with the virtual size, big-endian at 24
+    MEND_MS = 10 * 60 * 1000, /* it reads all tables */
+    QCOW2_HEADER = 32,        /* bytes up to and with the virtual size, big-endian at 24
                                  (QEMU docs/interop/qcow2.txt) */
 };
 
@@ -274,7 +275,7 @@ static bool device_empty(int fd, const struct image *im, struct err *e)
 
 /* Exclusively: a device that is mounted, part of LVM or RAID, or another disk of this move
  * under another name refuses; QEMU and qemu-nbd do not ask for that, so they can. */
-static bool device_open(const struct image *im, int *out, struct err *e)
+static bool device_open(const struct image *im, int *out, uint64_t *rdev, struct err *e)
 {
     AUTO(fd_close)
     int fd = open(im->path, O_RDWR | O_EXCL | O_NONBLOCK | O_CLOEXEC);
@@ -294,10 +295,14 @@ static bool device_open(const struct image *im, int *out, struct err *e)
         return err_set(e, ERR_REFUSED, 0, "%s has %llu bytes, the disk has %llu",
                        im->path, (unsigned long long)size,
                        (unsigned long long)im->size);
-    if (!device_empty(fd, im, e))
-        return false;
+    *rdev = st.st_rdev;
     *out = fd_steal(&fd);
     return true;
+}
+
+static bool device_take(struct image *im, struct err *e)
+{
+    return device_open(im, &im->fd, &im->id.dev, e) && device_empty(im->fd, im, e);
 }
 
 /* Let the device look empty again at its ends, where we found it so, or the next try would
@@ -323,8 +328,9 @@ static void device_check(const struct image *im, struct findings *f)
 {
     AUTO(fd_close) int fd = -1;
     struct err e = { 0 };
+    uint64_t rdev;
 
-    if (device_open(im, &fd, &e))
+    if (device_open(im, &fd, &rdev, &e) && device_empty(fd, im, &e))
         return;
     findings_add(f, FINDING_BLOCKER, e.os == EEXIST ? "device-not-empty" : "device",
                  e.next[0] != '\0' ? e.next : NULL, "disk %s: %s", im->target, e.msg);
@@ -440,10 +446,69 @@ static bool file_make(struct image *im, struct err *e)
 
 bool image_make(struct image *im, struct err *e)
 {
-    if (!(im->device ? device_open(im, &im->fd, e)
+    if (!(im->device ? device_take(im, e)
                      : image_open_dir(im, &im->dirfd, e) && file_make(im, e)))
         return err_wrap(e, "disk %s", im->target);
     return true;
+}
+
+/* ---- again --------------------------------------------------------------------------- */
+
+static bool is_other(const struct image *im, const char *how, struct err *e)
+{
+    return err_set(e, ERR_REFUSED, 0, "disk %s: %s %s", im->target, im->path, how);
+}
+
+static bool file_reopen(struct image *im, struct err *e)
+{
+    struct stat st;
+
+    if (im->dirfd < 0 && !image_open_dir(im, &im->dirfd, e))
+        return false;
+    AUTO(fd_close) int fd = open_beneath(im->dirfd, image_name(im), O_RDWR);
+    if (fd < 0 && errno == ENOENT)
+        return is_other(im, "is gone", e);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return err_set(e, ERR_SYS, errno, "disk %s: %s", im->target, im->path);
+    if (!image_is(fd, "", &im->id))
+        return is_other(im, "is another file than the move made", e);
+    if (strcmp(im->format, "raw") == 0 && (uint64_t)st.st_size != im->size)
+        return is_other(im, "has another size", e);
+    im->fd = fd_steal(&fd);
+    return true;
+}
+
+static bool device_reopen(struct image *im, struct err *e)
+{
+    AUTO(fd_close) int fd = -1;
+    uint64_t rdev;
+
+    if (!device_open(im, &fd, &rdev, e))
+        return false;
+    if (rdev != im->id.dev)
+        return is_other(im, "is another device", e);
+    im->fd = fd_steal(&fd);
+    return true;
+}
+
+bool image_reopen(struct image *im, struct err *e)
+{
+    if (im->fd >= 0)
+        return true;
+    return im->device ? device_reopen(im, e) : file_reopen(im, e);
+}
+
+bool image_mend(struct image *im, struct err *e)
+{
+    char fd_path[40];
+    const char *const argv[] = { "qemu-img", "check", "-q",    "-f", "qcow2",
+                                 "-r",       "leaks", fd_path, NULL };
+
+    if (strcmp(im->format, "qcow2") != 0)
+        return true;
+    snprintf(fd_path, sizeof fd_path, "/proc/self/fd/%d", im->fd);
+    return proc_run_keep(argv, &im->fd, 1, MEND_MS, NULL, 0, e) ||
+           err_wrap(e, "disk %s: %s", im->target, im->path);
 }
 
 /* EEXIST: somebody else's file has the name. */

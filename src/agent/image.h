@@ -49,7 +49,7 @@ struct image {
     uint64_t size;          /* virtual, bytes, a multiple of 512 */
     bool device;            /* an existing block device */
     bool named;             /* the file has its name */
-    struct image_id id;     /* of a file */
+    struct image_id id;     /* of a file; of a device ->dev is its own number */
     struct image_mark mark; /* from image_sync(), or the journal */
     int dirfd, fd;          /* -1: not open */
 };
@@ -72,6 +72,12 @@ void image_check(const struct image *im, const struct image_id *own,
 
 /* Errors: ERR_REFUSED something is there already, a device that is not empty; ERR_SYS. */
 MUST_CHECK bool image_make(struct image *im, struct err *e);
+/* Open it again, from the journal's form too; nothing to do where it is open.
+ * Errors: ERR_REFUSED it is gone, or another file or size; ERR_SYS. */
+MUST_CHECK bool image_reopen(struct image *im, struct err *e);
+/* After a writer that may have been killed: let clusters of a qcow2 image that nothing
+ * refers to go.  Nobody else has it open.  Errors: ERR_SYS it is damaged. */
+MUST_CHECK bool image_mend(struct image *im, struct err *e);
 /* The name is on the disk when it returns. */
 MUST_CHECK bool image_publish(struct image *im, struct err *e);
 /* What was written is on the disk when it returns, the mtime, too, and ->mark is as it is

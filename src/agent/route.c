@@ -212,6 +212,16 @@ static bool post_ram_limit(const struct request *r, struct json_object **reply,
     return true;
 }
 
+/* Absent is told apart by ENOENT, held by another agent by EBUSY. */
+static bool post_reopen(const struct request *r, struct json_object **reply,
+                        struct err *e)
+{
+    struct arrival *a;
+
+    (void)reply;
+    return the_move(r, &a, e) && arrival_reopen(a, e);
+}
+
 static bool post_close(const struct request *r, struct json_object **reply,
                        struct err *e)
 {
@@ -284,6 +294,7 @@ static const struct route {
     { "GET",    "/moves/*",           false, get_move },
     { "PUT",    "/moves/*",           true,  put_move },
     { "POST",   "/moves/*/ram-limit", true,  post_ram_limit },
+    { "POST",   "/moves/*/reopen",    false, post_reopen },
     { "POST",   "/moves/*/close",     false, post_close },
     { "POST",   "/moves/*/release",   false, post_release },
     { "POST",   "/moves/*/commit",    true,  post_commit },

@@ -95,7 +95,7 @@ static bool can_direct(const struct image *im)
 }
 
 static bool spawn(struct writer *w, const struct image *im, const char *pid_file,
-                  struct err *e)
+                  int lock, struct err *e)
 {
     /* glibc would map and unmap a buffer for each request: one page fault every 4 KiB. */
     static const char *const env[] = { "MALLOC_MMAP_THRESHOLD_=67108864",
@@ -117,8 +117,8 @@ static bool spawn(struct writer *w, const struct image *im, const char *pid_file
                                   .in = -1,
                                   .out = -1,
                                   .err = w->said,
-                                  .keep = { im->fd },
-                                  .nkeep = 1,
+                                  .keep = { im->fd, lock },
+                                  .nkeep = lock >= 0 ? 2 : 1,
                                   .env = env,
                                   .death_signal = SIGTERM };
 
@@ -147,7 +147,7 @@ static bool wait_ready(struct writer *w, const char *pid_file, struct err *e)
 }
 
 bool writer_start(struct writer *w, const struct image *im, const char *run_dir,
-                  struct err *e)
+                  int lock, struct err *e)
 {
     char pid_file[PATHS_MAX];
 
@@ -155,7 +155,7 @@ bool writer_start(struct writer *w, const struct image *im, const char *run_dir,
     snprintf(w->target, sizeof w->target, "%s", im->target);
     snprintf(w->sock, sizeof w->sock, "%s/%s.sock", run_dir, im->target);
     snprintf(pid_file, sizeof pid_file, "%s/%s.pid", run_dir, im->target);
-    if (said_open(&w->said, e) && spawn(w, im, pid_file, e) &&
+    if (said_open(&w->said, e) && spawn(w, im, pid_file, lock, e) &&
         wait_ready(w, pid_file, e))
         return true;
     writer_kill(w);

@@ -22,9 +22,10 @@ struct writer {
     }
 
 /* Start it on @im, which is open, with its socket in @run_dir, and wait until it serves.
+ * @lock: a descriptor with a flock, which it holds as long as it lives; -1: none.
  * Errors: ERR_SYS with its own words. */
 MUST_CHECK bool writer_start(struct writer *w, const struct image *im,
-                             const char *run_dir, struct err *e);
+                             const char *run_dir, int lock, struct err *e);
 /* A new NBD connection, owned by the caller.  Thread: any.  Errors: ERR_SYS, with the
  * words of a writer that has died. */
 MUST_CHECK bool writer_connect(const struct writer *w, int *fd, struct err *e);

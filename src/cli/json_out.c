@@ -172,6 +172,8 @@ struct json_object *json_out_result(const struct move_cfg *cfg,
     json_add_u64(o, "budget_ms", cfg->max_downtime_ms);
     json_add_u64(o, "elapsed_ms", (uint64_t)r->elapsed_ms);
     json_add_u64(o, "rounds", r->rounds);
+    json_add_u64(o, "retries", r->retries);
+    json_add_u64(o, "redials", r->redials);
     json_add_u64(o, "disk_bytes", r->disk_bytes);
     json_add_u64(o, "ram_bytes", r->ram_bytes);
     json_add_u64(o, "sent", r->sent);

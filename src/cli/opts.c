@@ -36,6 +36,7 @@ static bool parse_choice(const struct opt *o, const char *v, void *at, struct er
 static bool parse_time(const struct opt *o, const char *v, void *at, struct err *e);
 static bool parse_rate(const struct opt *o, const char *v, void *at, struct err *e);
 static bool parse_zstd(const struct opt *o, const char *v, void *at, struct err *e);
+static bool parse_count(const struct opt *o, const char *v, void *at, struct err *e);
 
 enum {
     MIN_RATE = 12500,                 /* 100 kbit/s: below, the heartbeat suffers */
@@ -71,6 +72,11 @@ static const struct opt opts[] = {
     { "timeout", 0, parse_time, AT(move.timeout_ms), "TIME", NULL, 1000, MAX_TIME,
       "give up if it has not switched by then: 2h\n"
       "(never)" },
+    { "retries", 0, parse_count, AT(move.retries), "N", "3", 0, 100,
+      "how often memory and switch are tried again (3)" },
+    { "reconnect", 0, parse_time, AT(move.reconnect_ms), "TIME", "15m", 0, MAX_TIME,
+      "how long a lost link is dialled again; 0s: not\n"
+      "at all (15m)" },
     { "keep-source", 0, parse_flag, AT(move.keep_source), NULL, NULL, 0, 0,
       "leave the domain defined here, shut off" },
     { "remove-source-disks", 0, parse_flag, AT(move.remove_source_disks), NULL, NULL, 0,
@@ -259,6 +265,18 @@ static bool parse_zstd(const struct opt *o, const char *v, void *at, struct err 
                        "\"%.40s\" is neither auto, off nor a level from %d to %d", v,
                        MIN_LEVEL, MAX_LEVEL);
     *zstd = (int)level;
+    return true;
+}
+
+static bool parse_count(const struct opt *o, const char *v, void *at, struct err *e)
+{
+    char *end;
+    const unsigned long n = strtoul(v, &end, 10);
+
+    if (v[0] < '0' || v[0] > '9' || *end != '\0' || n < o->min || n > o->max)
+        return err_set(e, ERR_USAGE, 0, "\"%.40s\" is not a number from %llu to %llu",
+                       v, (unsigned long long)o->min, (unsigned long long)o->max);
+    *(unsigned *)at = (unsigned)n;
     return true;
 }
 

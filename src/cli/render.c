@@ -35,6 +35,7 @@ static const char *const phases[MOVE_PHASES] = {
     [MOVE_COMMIT]    = "starting at the destination",
     [MOVE_FINISH]    = "tidying up",
     [MOVE_UNDO]      = "undoing",
+    [MOVE_RECONNECT] = "reconnecting",
     [MOVE_DONE]      = "done",
 };
 static const struct { const char *name; enum text_style style; } trends[] = {

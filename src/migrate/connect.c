@@ -200,6 +200,13 @@ bool connect_redial(struct move *m, struct err *e)
     m->dial = NULL;
     m->link = NULL;
     pthread_mutex_unlock(&m->lock);
+    if (old != NULL) {
+        struct link_stats st;
+
+        link_stats(dial_link(old), &st);
+        m->sent_before += st.sent;
+        m->received_before += st.received;
+    }
     dial_close(old);
     return dial(m, e);
 }
@@ -217,6 +224,14 @@ static bool open_dst_libvirt(struct move *m, struct err *e)
         return err_next(e, "Is libvirtd running on %s?", m->cfg->dest.host);
     }
     return virt_host(m->dst, &m->dst_host, e);
+}
+
+bool connect_again(struct move *m, struct err *e)
+{
+    char path[PATHS_MAX + 16];
+
+    snprintf(path, sizeof path, "%s/libvirt.sock", m->run_dir);
+    return connect_redial(m, e) && proxy_start(m->link, path, &m->proxy, e);
 }
 
 bool connect_run(struct move *m, struct err *e)

@@ -60,7 +60,7 @@ static void fill_sample(struct move *m, const struct memory_sample *ram,
 /* Rounds until the disks are nearly in step. */
 bool rounds_run(struct move *m, struct err *e)
 {
-    const struct control_cfg cfg = { move_budget(m), SWITCH_FIXED_MS, PATIENCE_MS };
+    const struct control_cfg cfg = { move_budget(m), m->fixed_ms, PATIENCE_MS };
     struct control_sample s;
     char why[160];
 
@@ -101,7 +101,7 @@ static bool note_run_state(struct move *m, struct err *e)
 /* RAM and rounds together until both fit the budget. */
 bool memory_run(struct move *m, struct err *e)
 {
-    const struct control_cfg cfg = { move_budget(m), SWITCH_FIXED_MS, PATIENCE_MS };
+    const struct control_cfg cfg = { move_budget(m), m->fixed_ms, PATIENCE_MS };
     struct memory_sample ram;
     struct control_sample s;
     char why[160];

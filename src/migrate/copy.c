@@ -1,9 +1,10 @@
-/* Bulk and rounds: bitmaps, exports and mirrors of all disks, kept in step.
+/* Track, bulk and rounds: bitmaps, exports and mirrors of all disks, kept in step.
  *
  * A round:   rotate (all disks, one instant) -> export each with its frozen bitmap
  *            -> one mirror_pass() per disk, side by side -> flush -> unexport -> drop.
  * A write in flight at the rotation lands in the new bitmap: nothing is missed.  A frozen
- * bitmap is dropped only after what it marked was copied and flushed. */
+ * bitmap is dropped only after what it marked was copied and flushed; that of a round which
+ * failed is merged back into the one that records (copy_settle). */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,8 +18,71 @@
 #include "migrate/move-int.h"
 
 enum {
+    LANES = 2,        /* per disk; all share one ssh, more gain nothing */
     SAMPLE_MS = 1000, /* how often dirty bytes are read while a pass runs */
 };
+
+static bool dial_writer(void *ctx, int *fd, struct err *e)
+{
+    struct copy_disk *const c = ctx;
+    struct move *const m = c->move;
+    char path[128];
+
+    snprintf(path, sizeof path, "disk/%s/%s", m->id, m->plan.disks[c->index].target);
+    return link_channel_pair(m->link, path, LINK_BULK, m->cfg->zstd, fd, e);
+}
+
+static void set_mirror(struct copy_disk *c, struct mirror *mirror)
+{
+    LOCK_SCOPE(&c->move->lock);
+    c->mirror = mirror;
+}
+
+bool copy_open(struct move *m, struct err *e)
+{
+    for (size_t i = 0; i < m->plan.n; i++) {
+        struct copy_disk *const c = &m->copies[i];
+        const struct mirror_cfg cfg = { .name = m->plan.disks[i].target,
+                                        .size = m->plan.disks[i].size,
+                                        .lanes = LANES,
+                                        .cancel = m->halt };
+        const struct mirror_side dst = { dial_writer, c, "" };
+        struct mirror *mirror = NULL;
+
+        c->move = m;
+        c->index = i;
+        if (!mirror_open(&cfg, &dst, &mirror, e))
+            return err_wrap(e, "disk %s", m->plan.disks[i].target);
+        set_mirror(c, mirror);
+    }
+    return true;
+}
+
+void copy_drop(struct move *m)
+{
+    for (size_t i = 0; i < m->plan.n; i++) {
+        struct mirror *const mirror = m->copies[i].mirror;
+
+        if (mirror == NULL)
+            continue;
+        set_mirror(&m->copies[i], NULL);
+        mirror_close(mirror);
+    }
+}
+
+static bool unexport_all(struct move *m, struct err *e)
+{
+    for (size_t i = 0; i < m->plan.n; i++)
+        if (!blk_unexport(&m->blk, i, e))
+            return false;
+    return true;
+}
+
+bool copy_settle(struct move *m, struct err *e)
+{
+    m->blk.dom = m->dom; /* another where libvirtd was restarted */
+    return unexport_all(m, e) && blk_bitmaps_settle(&m->blk, e);
+}
 
 static bool dial_qemu(void *ctx, int *fd, struct err *e)
 {
@@ -153,14 +217,6 @@ static bool export_all(struct move *m, bool bitmap, struct err *e)
     return true;
 }
 
-static bool unexport_all(struct move *m, struct err *e)
-{
-    for (size_t i = 0; i < m->plan.n; i++)
-        if (!blk_unexport(&m->blk, i, e))
-            return false;
-    return true;
-}
-
 /* One pass over all disks; exports are there before and gone after. */
 static bool pass_all(struct move *m, bool bitmap, bool sample, struct err *e)
 {
@@ -174,7 +230,11 @@ static bool pass_all(struct move *m, bool bitmap, bool sample, struct err *e)
     const bool started = start_passes(m, e);
     if (!started)
         cancel_set(m->halt);
-    if (!join_passes(m, sample, e) || !started)
+    const bool joined = join_passes(m, sample, e);
+    const uint64_t copied = bytes_copied(m) - before;
+
+    m->moved_disk += copied;
+    if (!joined || !started)
         return false;
     const int64_t copied_at = clock_ns();
     if (!flush_all(m, e))
@@ -185,9 +245,7 @@ static bool pass_all(struct move *m, bool bitmap, bool sample, struct err *e)
               (long long)((clock_ns() - copied_at) / NS_PER_MS));
 
     const double seconds = (double)(clock_ns() - start) / 1e9;
-    const uint64_t copied = bytes_copied(m) - before;
 
-    m->moved_disk += copied;
     /* Tiny passes tell only about fixed costs, not about the rate. */
     if (copied >= 4 << 20 && seconds > 0)
         m->disk_rate = m->disk_rate > 0 ? (m->disk_rate + (double)copied / seconds) / 2
@@ -195,15 +253,30 @@ static bool pass_all(struct move *m, bool bitmap, bool sample, struct err *e)
     return true;
 }
 
+bool track_run(struct move *m, struct err *e)
+{
+    m->tracking = true;
+    if (!blk_server_start(&m->blk, e) || !blk_bitmaps_start(&m->blk, e))
+        return false;
+    m->tracked_since_ms = clock_ms();
+    return true;
+}
+
+void track_undo(struct move *m)
+{
+    struct err e = { 0 };
+
+    copy_drop(m);
+    if (m->tracking && !blk_cleanup(m->dom, m->id, &e))
+        log_warn("undo", "cleaning up in QEMU: %s", e.msg);
+    m->tracking = false;
+}
+
 bool bulk_run(struct move *m, struct err *e)
 {
     char a[UNITS_LEN], b[UNITS_LEN];
 
     move_enter(m, MOVE_BULK);
-    m->tracking = true;
-    if (!blk_server_start(&m->blk, e) || !blk_bitmaps_start(&m->blk, e))
-        return false;
-    m->tracked_since_ms = clock_ms();
     if (!fault_point("bulk", e))
         return false;
     for (size_t i = 0; i < m->plan.n; i++)
@@ -249,28 +322,6 @@ bool copy_close(struct move *m, struct err *e)
 {
     if (!flush_all(m, e))
         return false;
-    for (size_t i = 0; i < m->plan.n; i++) {
-        pthread_mutex_lock(&m->lock);
-        struct mirror *const mirror = m->copies[i].mirror;
-        m->copies[i].mirror = NULL;
-        pthread_mutex_unlock(&m->lock);
-        mirror_close(mirror);
-    }
+    copy_drop(m);
     return true;
-}
-
-void copy_undo(struct move *m)
-{
-    struct err e = { 0 };
-
-    for (size_t i = 0; i < DOMXML_DISKS_MAX; i++) {
-        pthread_mutex_lock(&m->lock);
-        struct mirror *const mirror = m->copies[i].mirror;
-        m->copies[i].mirror = NULL;
-        pthread_mutex_unlock(&m->lock);
-        mirror_close(mirror);
-    }
-    if (m->tracking && !blk_cleanup(m->dom, m->id, &e))
-        log_warn("undo", "cleaning up in QEMU: %s", e.msg);
-    m->tracking = false;
 }

@@ -111,7 +111,7 @@ bool finish_run(struct move *m, struct err *e)
     forget_source(m);
     source_disks(m);
     m->tracking = false; /* bitmaps, exports and server went with QEMU */
-    copy_undo(m);
+    track_undo(m);
     if (!journal_step(m->journal, "done", NULL, &je))
         log_debug("finish", "journal: %s", je.msg);
     journal_close(m->journal);

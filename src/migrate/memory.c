@@ -40,7 +40,6 @@ struct ram {
     struct cancel *stop; /* ends relay and poll */
     int listener;
     char sock[PATHS_SOCK_MAX], dir[PATHS_MAX];
-    uint64_t old_downtime;
     struct virt *mig_src, *mig_dst, *poll_src; /* one thread each */
     struct vdom *mig_dom, *poll_dom;
     pthread_t migrate, ram, poll, limit;
@@ -83,7 +82,7 @@ static bool relay_ram(struct ram *r, struct err *e)
     AUTO(fd_close) int tunnel = -1;
     char path[64];
 
-    snprintf(path, sizeof path, "ram/%s", r->move->id);
+    snprintf(path, sizeof path, "ram/%s/%u", r->move->id, r->move->retries);
     return unix_accept(r->listener, -1, r->stop, &qemu, e) &&
            link_channel_pair(r->move->link, path, LINK_BULK, r->move->cfg->zstd,
                              &tunnel, e) &&
@@ -139,8 +138,9 @@ static bool pass_limit(struct ram *r, uint64_t bytes, struct err *e)
 
     snprintf(path, sizeof path, "/moves/%s/ram-limit", r->move->id);
     if (!link_call(r->move->link, "POST", path,
-                   json_add_u64(json_new(), "bytes", bytes), CALL_MS, r->stop, &reply,
-                   e) ||
+                   json_add_u64(json_add_u64(json_new(), "bytes", bytes), "stream",
+                                r->move->retries),
+                   CALL_MS, r->stop, &reply, e) ||
         !json_get_u64(reply, "received", &received, e) ||
         !json_get_u64(reply, "passed", &passed, e))
         return false;
@@ -262,14 +262,17 @@ static bool set_downtime(struct ram *r, struct err *e)
 {
     AUTO(json_put) struct json_object *p = NULL;
 
+    struct move *const m = r->move;
+    uint64_t now;
     char word[64];
 
-    if (!vdom_qmp(r->move->dom, "query-migrate-parameters", NULL, &p, e) ||
-        !json_get_u64(p, "downtime-limit", &r->old_downtime, e))
+    if (!vdom_qmp(m->dom, "query-migrate-parameters", NULL, &p, e) ||
+        !json_get_u64(p, "downtime-limit", &now, e))
         return false;
-    snprintf(word, sizeof word, "downtime %llu", (unsigned long long)r->old_downtime);
-    return guard_say(r->move, word, e) &&
-           vdom_set_max_downtime(r->move->dom, DOWNTIME_MS, e);
+    if (m->downtime_limit == 0) /* else it may be ours, of the try before */
+        m->downtime_limit = now;
+    snprintf(word, sizeof word, "downtime %llu", (unsigned long long)m->downtime_limit);
+    return guard_say(m, word, e) && vdom_set_max_downtime(m->dom, DOWNTIME_MS, e);
 }
 
 static bool start_thread(pthread_t *t, bool *on, void *(*run)(void *), struct ram *r,
@@ -420,8 +423,8 @@ void memory_undo(struct move *m)
         log_warn("undo", "%s", e.msg);
     else if (!guard_say(m, "resumed", &e))
         log_debug("undo", "guard: %s", e.msg);
-    if (r->old_downtime != 0 && m->dom != NULL &&
-        !vdom_set_max_downtime(m->dom, r->old_downtime, &e))
+    if (m->downtime_limit != 0 && m->dom != NULL &&
+        !vdom_set_max_downtime(m->dom, m->downtime_limit, &e))
         log_debug("undo", "downtime limit: %s", e.msg);
     memory_close(m);
 }

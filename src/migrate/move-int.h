@@ -57,7 +57,8 @@ struct copy_disk {
 struct move {
     const struct move_cfg *cfg;
     struct cancel *user; /* the caller's */
-    struct cancel *halt; /* stops copying: user, link lost, pause over time */
+    struct cancel *halt; /* stops copying: user, link lost, pause over time; the lock
+                            guards setting it */
     char id[PATHS_ID_LEN + 1];
     char run_dir[PATHS_MAX], state_dir[PATHS_MAX];
     int lock_fd; /* flock on the domain's lock file, shared with the guard */
@@ -85,7 +86,8 @@ struct move {
     struct proxy *proxy; /* the destination's libvirt, on a socket of ours */
     struct virt *dst;
     struct virt_host dst_host, src_host;
-    bool prepared; /* PUT was sent: DELETE is owed */
+    uint64_t sent_before, received_before; /* by links that were lost */
+    bool prepared;                         /* PUT was sent: DELETE is owed */
 
     /* Copying. */
     struct copy_disk copies[DOMXML_DISKS_MAX];
@@ -98,8 +100,9 @@ struct move {
     struct control control;
 
     /* Memory. */
-    struct ram *ram;        /* relay, poll and migrate threads */
-    uint64_t timeout_at_ms; /* 0: none */
+    struct ram *ram;         /* relay, poll and migrate threads */
+    uint64_t downtime_limit; /* QEMU's own, ms, to put back; 0: never changed */
+    uint64_t timeout_at_ms;  /* 0: none */
 
     /* Switch. */
     atomic_int_fast64_t pause_deadline_ms; /* 0: none; read by watch */
@@ -110,6 +113,13 @@ struct move {
     bool gave_up;          /* released, and then cancelled after all */
     bool source_destroyed; /* by us, paused and complete at the destination */
     bool source_unknown;   /* after the undo: the guard has to go on */
+
+    /* Beginning again. */
+    unsigned retries; /* of memory and switch so far: the number of the RAM stream */
+    unsigned redials;
+    int64_t lost_at_ms;  /* when the link was lost; 0: it was not, or it holds since */
+    int64_t found_at_ms; /* when it was dialled again last */
+    uint64_t fixed_ms;   /* what a switch costs with nothing left to copy, as learned */
     enum move_phase failed_in;
 
     /* Watch thread and progress. */
@@ -144,6 +154,13 @@ MUST_CHECK bool proxy_start(struct link *link, const char *path, struct proxy **
                             struct err *e);
 void proxy_stop(struct proxy *p);
 
+/* The same, before the release, with the destination's libvirt. */
+MUST_CHECK bool connect_again(struct move *m, struct err *e);
+
+/* --- again.c: after a failure, begin again --- */
+bool again_may(struct move *m, const struct err *e);
+bool again_mend(struct move *m, struct err *e);
+
 /* --- preflight.c --- */
 bool preflight_run(struct move *m, struct err *e);
 
@@ -158,7 +175,17 @@ bool memory_run(struct move *m, struct err *e);
 MUST_CHECK bool converge_in_time(struct move *m, struct err *e);
 
 /* --- copy.c --- */
+/* A bitmap on every disk and an NBD server: nothing that is written is missed after it. */
+bool track_run(struct move *m, struct err *e);
+void track_undo(struct move *m);
 bool bulk_run(struct move *m, struct err *e);
+/* Connect a mirror to every writer. */
+MUST_CHECK bool copy_open(struct move *m, struct err *e);
+/* Disconnect them, whatever is in flight. */
+void copy_drop(struct move *m);
+/* After a failed pass: no exports, and what an unfinished round had to copy marked in the
+ * bitmaps that record. */
+MUST_CHECK bool copy_settle(struct move *m, struct err *e);
 /* What waits for the next round on every disk, and how fast it comes, into the progress and
  * m->disk_dirty, m->disk_dirty_rate.  Thread: main. */
 MUST_CHECK bool copy_sample(struct move *m, struct err *e);
@@ -166,7 +193,6 @@ MUST_CHECK bool copy_sample(struct move *m, struct err *e);
 MUST_CHECK bool copy_round(struct move *m, bool last, struct err *e);
 /* Flush and disconnect every mirror; the writers can be closed then. */
 MUST_CHECK bool copy_close(struct move *m, struct err *e);
-void copy_undo(struct move *m);
 
 /* --- memory.c: relay, hold rule, virDomainMigrate3 --- */
 void memory_undo(struct move *m);

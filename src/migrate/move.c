@@ -17,16 +17,17 @@
 
 /* clang-format off */
 static const struct phase phases[] = {
-    /*  name        run            undo          commit */
-    { "connect",   connect_run,   NULL,          false },
-    { "preflight", preflight_run, NULL,          false },
-    { "prepare",   prepare_run,   prepare_undo,  false },
-    { "bulk",      bulk_run,      copy_undo,     false },
-    { "rounds",    rounds_run,    NULL,          false },
-    { "memory",    memory_run,    memory_undo,   false },
-    { "switch",    switch_run,    switch_undo,   false },
-    { "commit",    commit_run,    NULL,          true  },
-    { "finish",    finish_run,    NULL,          false },
+    /*  name        run            undo          again     commit */
+    { "connect",   connect_run,   NULL,          NULL,     false },
+    { "preflight", preflight_run, NULL,          NULL,     false },
+    { "prepare",   prepare_run,   prepare_undo,  NULL,     false },
+    { "track",     track_run,     track_undo,    NULL,     false },
+    { "bulk",      bulk_run,      NULL,          "bulk",   false },
+    { "rounds",    rounds_run,    NULL,          "rounds", false },
+    { "memory",    memory_run,    memory_undo,   "rounds", false },
+    { "switch",    switch_run,    switch_undo,   "rounds", false },
+    { "commit",    commit_run,    NULL,          NULL,     true  },
+    { "finish",    finish_run,    NULL,          NULL,     false },
 };
 enum { CHECK_PHASES = 2 }; /* --check does these only */
 
@@ -34,7 +35,8 @@ static const char *const phase_names[] = {
     [MOVE_CONNECT] = "connect", [MOVE_PREFLIGHT] = "preflight",
     [MOVE_PREPARE] = "prepare", [MOVE_BULK] = "bulk", [MOVE_ROUNDS] = "rounds",
     [MOVE_MEMORY] = "memory", [MOVE_SWITCH] = "switch", [MOVE_COMMIT] = "commit",
-    [MOVE_FINISH] = "finish", [MOVE_UNDO] = "undo", [MOVE_DONE] = "done",
+    [MOVE_FINISH] = "finish", [MOVE_UNDO] = "undo",
+    [MOVE_RECONNECT] = "reconnect", [MOVE_DONE] = "done",
 };
 static_assert(sizeof phase_names / sizeof phase_names[0] == MOVE_PHASES,
               "phase_names[] and enum move_phase differ");
@@ -67,6 +69,7 @@ struct move *move_new(const struct move_cfg *cfg, struct cancel *cancel)
     m->lock_fd = -1;
     m->qemu_pidfd = -1;
     m->pause_ms = -1;
+    m->fixed_ms = SWITCH_FIXED_MS;
     m->progress.rtt_us = -1;
     m->progress.predicted_pause_ms = -1;
     m->progress.eta_ms = -1;
@@ -254,6 +257,8 @@ static void fill_result(struct move *m, const struct err *e, struct move_result 
     out->pause_ms = m->pause_ms;
     out->elapsed_ms = clock_ms() - m->started_ms;
     out->rounds = m->round;
+    out->retries = m->retries;
+    out->redials = m->redials;
     out->disk_bytes = m->moved_disk;
     out->ram_bytes = m->moved_ram;
     snprintf(out->id, sizeof out->id, "%s", m->id);
@@ -287,11 +292,13 @@ static void count_link(struct move *m, struct move_result *out)
 {
     struct link_stats st;
 
+    out->sent = m->sent_before;
+    out->received = m->received_before;
     if (m->link == NULL)
         return;
     link_stats(m->link, &st);
-    out->sent = st.sent;
-    out->received = st.received;
+    out->sent += st.sent;
+    out->received += st.received;
 }
 
 static bool start(struct move *m, struct err *e)
@@ -310,13 +317,14 @@ static bool start(struct move *m, struct err *e)
 
 void move_run(struct move *m, struct move_result *out)
 {
+    static const struct phase_hooks hooks = { move_failed, again_may, again_mend };
     const size_t n =
         m->cfg->check_only ? CHECK_PHASES : sizeof phases / sizeof phases[0];
     struct err e = { 0 };
 
     memset(out, 0, sizeof *out);
     m->started_ms = clock_ms();
-    const bool ok = start(m, &e) && phases_run(phases, n, m, move_failed, &e);
+    const bool ok = start(m, &e) && phases_run(phases, n, m, &hooks, &e);
 
     if (ok)
         e = (struct err){ 0 };

@@ -33,6 +33,8 @@ struct move_cfg {
     uint64_t max_downtime_ms; /* the pause budget */
     uint64_t bandwidth;       /* bytes/s over everything; 0: no limit */
     uint64_t timeout_ms;      /* of the whole move up to the switch; 0: none */
+    unsigned retries;         /* of memory and switch, after the first try */
+    uint64_t reconnect_ms;    /* how long a lost link is dialled again; 0: never */
     int zstd;                 /* ZSTD_AUTO, ZSTD_OFF or a level */
     bool keep_source;         /* leave it defined there, shut off */
     bool remove_source_disks; /* after success */
@@ -50,6 +52,7 @@ enum move_phase {
     MOVE_COMMIT,
     MOVE_FINISH,
     MOVE_UNDO,
+    MOVE_RECONNECT, /* something went wrong: getting ready to begin again */
     MOVE_DONE,
     MOVE_PHASES
 };
@@ -107,6 +110,8 @@ struct move_result {
     int64_t pause_ms;         /* measured; -1: the guest was not paused */
     int64_t elapsed_ms;
     unsigned rounds;
+    unsigned retries;               /* so often memory and switch began again */
+    unsigned redials;               /* so often the link was lost and found again */
     uint64_t disk_bytes, ram_bytes; /* moved, before compression */
     uint64_t sent, received;        /* on the wire */
     char id[PATHS_ID_LEN + 1];

@@ -11,8 +11,6 @@
 #include "base/unix.h"
 #include "migrate/move-int.h"
 
-enum { LANES = 2 }; /* per disk; all share one ssh, more gain nothing */
-
 static struct json_object *put_body(struct move *m)
 {
     struct json_object *o = json_new(), *disks = json_object_new_array();
@@ -104,38 +102,6 @@ static bool make_definitions(struct move *m, struct err *e)
             domxml_rewrite(m->xml_inactive, to, m->plan.n, &m->persist_xml, e));
 }
 
-static bool dial_writer(void *ctx, int *fd, struct err *e)
-{
-    struct copy_disk *const c = ctx;
-    struct move *const m = c->move;
-    char path[128];
-
-    snprintf(path, sizeof path, "disk/%s/%s", m->id, m->plan.disks[c->index].target);
-    return link_channel_pair(m->link, path, LINK_BULK, m->cfg->zstd, fd, e);
-}
-
-static bool open_mirrors(struct move *m, struct err *e)
-{
-    for (size_t i = 0; i < m->plan.n; i++) {
-        struct copy_disk *const c = &m->copies[i];
-        const struct mirror_cfg cfg = { .name = m->plan.disks[i].target,
-                                        .size = m->plan.disks[i].size,
-                                        .lanes = LANES,
-                                        .cancel = m->halt };
-        const struct mirror_side dst = { dial_writer, c, "" };
-        struct mirror *mirror = NULL;
-
-        c->move = m;
-        c->index = i;
-        if (!mirror_open(&cfg, &dst, &mirror, e))
-            return err_wrap(e, "disk %s", m->plan.disks[i].target);
-        pthread_mutex_lock(&m->lock);
-        c->mirror = mirror;
-        pthread_mutex_unlock(&m->lock);
-    }
-    return true;
-}
-
 static struct json_object *journal_facts(struct move *m)
 {
     struct json_object *o = json_new();
@@ -167,7 +133,7 @@ bool prepare_run(struct move *m, struct err *e)
         !journal_step(m->journal, "prepared", journal_facts(m), e) ||
         !guard_start(m, e) || !fault_point("prepare", e))
         return false;
-    return make_images(m, e) && make_definitions(m, e) && open_mirrors(m, e) &&
+    return make_images(m, e) && make_definitions(m, e) && copy_open(m, e) &&
            fault_point("prepare.done", e);
 }
 

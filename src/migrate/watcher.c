@@ -68,7 +68,7 @@ static void link_gauge(struct move *m, struct rates *r, double seconds)
     if (m->link == NULL)
         return;
     link_stats(m->link, &st);
-    m->progress.sent = st.sent;
+    m->progress.sent = m->sent_before + st.sent;
     m->progress.rtt_us = st.rtt_us;
     m->progress.ratio = st.packed > 0 ? (double)st.plain / (double)st.packed : 1;
     if (seconds > 0) {
@@ -130,15 +130,14 @@ static void check_halt(struct move *m)
 {
     const int64_t deadline = atomic_load(&m->pause_deadline_ms);
 
-    pthread_mutex_lock(&m->lock);
+    const bool over = deadline != 0 && clock_ms() >= deadline;
+
+    LOCK_SCOPE(&m->lock);
     const bool lost = (m->link != NULL && link_state(m->link) == LINK_BROKEN) ||
                       (m->qemu_pidfd >= 0 && proc_ended(m->qemu_pidfd));
-    pthread_mutex_unlock(&m->lock);
-    if (deadline != 0 && clock_ms() >= deadline) {
+    if (over)
         atomic_store(&m->over_time, true);
-        cancel_set(m->halt);
-    }
-    if (lost || cancel_is_set(m->user))
+    if (over || lost || cancel_is_set(m->user))
         cancel_set(m->halt);
 }
 

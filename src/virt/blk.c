@@ -248,6 +248,21 @@ bool blk_bitmaps_unrotate(struct blk *b, struct err *e)
     return transact(b, blkqmp_unrotate(b), e);
 }
 
+bool blk_bitmaps_settle(struct blk *b, struct err *e)
+{
+    AUTO(json_put) struct json_object *blocks = NULL;
+
+    if (!query_block(b->dom, &blocks, e))
+        return false;
+    /* A rotation whose answer was lost. */
+    if (blkqmp_has_generation(b, blocks, b->generation + 1))
+        b->generation++;
+    if (b->generation > 0 && blkqmp_has_generation(b, blocks, b->generation - 1) &&
+        !blk_bitmaps_unrotate(b, e))
+        return false;
+    return blk_dirty(b, NULL, e);
+}
+
 bool blk_bitmap_drop(struct blk *b, struct err *e)
 {
     return transact(b, blkqmp_drop(b), e);

@@ -53,6 +53,9 @@ MUST_CHECK bool blk_bitmaps_start(struct blk *b, struct err *e);
 MUST_CHECK bool blk_bitmaps_rotate(struct blk *b, struct err *e);
 /* Merge the frozen bitmap back into the active one (a round that failed) and remove it. */
 MUST_CHECK bool blk_bitmaps_unrotate(struct blk *b, struct err *e);
+/* After a failure, when it is not known how far a rotation or a round came: as after
+ * blk_bitmaps_unrotate() where there is a frozen bitmap, and nothing where there is none. */
+MUST_CHECK bool blk_bitmaps_settle(struct blk *b, struct err *e);
 /* Remove the frozen bitmap (the round was copied and flushed). */
 MUST_CHECK bool blk_bitmap_drop(struct blk *b, struct err *e);
 /* Dirty bytes of the active (recording) bitmap of each disk, in the order of ->disks;

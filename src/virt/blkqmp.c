@@ -331,6 +331,23 @@ static struct json_object *bitmap_in(struct json_object *entry, const char *name
     return NULL;
 }
 
+bool blkqmp_has_generation(const struct blk *b, struct json_object *blocks,
+                           unsigned generation)
+{
+    char name[BLKQMP_NAME];
+
+    blkqmp_bitmap(b, generation, name);
+    if (!json_object_is_type(blocks, json_type_array))
+        return false;
+    for (size_t i = 0; i < b->ndisks; i++) {
+        struct json_object *const entry = entry_of(blocks, b->disks[i].qdev);
+
+        if (entry == NULL || bitmap_in(entry, name) == NULL)
+            return false;
+    }
+    return b->ndisks > 0;
+}
+
 static bool verify_disk(const struct blk *b, size_t i, struct json_object *blocks,
                         uint64_t *dirty, struct err *e)
 {

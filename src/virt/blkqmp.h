@@ -52,6 +52,9 @@ MUST_CHECK bool blkqmp_count(struct json_object *blocks, unsigned *n, struct err
  * Errors: ERR_REFUSED "the disk set changed: ..."; ERR_PROTO. */
 MUST_CHECK bool blkqmp_verify(const struct blk *b, struct json_object *blocks,
                               uint64_t *dirty, struct err *e);
+/* Whether every disk has the bitmap of that generation. */
+bool blkqmp_has_generation(const struct blk *b, struct json_object *blocks,
+                           unsigned generation);
 /* image.virtual-size and image.actual-size of that disk. */
 MUST_CHECK bool blkqmp_usage(const struct blk *b, struct json_object *blocks, size_t i,
                              uint64_t *virtual_bytes, uint64_t *allocated,

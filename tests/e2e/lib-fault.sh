@@ -6,6 +6,7 @@
 #                                one attempt to move it with a fault at an instant: the
 #                                invariants; then the same command again must succeed
 #   more cell ...                only where SNM_FAULTS is "all"
+#   once cell ...                with nothing tried again, nor a lost link dialled again
 #   try WHAT CMD...              something else that is tried as a cell is
 #
 # POINT is SNMIGRATE_FAULT's POINT:ACTION ("agent.X:ACTION": in the agent; "-": none).
@@ -22,6 +23,7 @@ MOVE=(snmigrate --json -vv --max-downtime "${BUDGET}ms" --disks-to /var/lib/imag
 # Only the way back: whatever pause it takes.
 HOME_MOVE=(snmigrate --json -vv --max-downtime 10s --remove-source-disks
     --disks-to /var/lib/images vm root@hosta)
+OPTS=() # more of the attempt with the fault
 FAILED_CELLS=()
 NOBODY=02:00:0a:4d:00:ff # whom a host sends to when the link is cut (lab/lib/net.sh)
 REAL_BIN=${LAB_BIN:-${SNM_BUILD:-$(cd "$E2E_SRC/../.." && pwd)/build/release}}
@@ -86,6 +88,13 @@ kill_src_qemu() { kill_qemu a; }
 kill_dst_qemu() { kill_qemu b; }
 power_off() { on a virsh -q shutdown vm --mode acpi; }
 link_cut() { lab link cut; }
+# link_cut_for SECONDS
+link_cut_for() {
+    touch "$WORK/was-cut"
+    link_cut
+    sleep "$1"
+    lab link restore
+}
 restart_src_libvirtd() { lab restart-libvirtd a; }
 restart_dst_libvirtd() { lab restart-libvirtd b; }
 
@@ -121,11 +130,11 @@ faulty_attempt() {
     case $fault in slowly*) lab link rate 60mbit ;; esac
     [ "$fault" = - ] || { inject "$WORK/$((ATTEMPTS + 1))/stderr" "$point" "$fault" & job=$!; }
     at_ms=$(date +%s%3N)
-    attempt vm "${env[@]}" "${MOVE[@]}"
+    attempt vm "${env[@]}" "${MOVE[@]}" "${OPTS[@]}"
     # once more, if that has kept it from the point
     if [ -z "$job" ] && too_busy "$(< "$ATTEMPT/status")" "$ATTEMPT/stderr" &&
         ! reached "$ATTEMPT/stderr" "$point"; then
-        attempt vm "${env[@]}" "${MOVE[@]}"
+        attempt vm "${env[@]}" "${MOVE[@]}" "${OPTS[@]}"
     fi
     echo "   took $(($(date +%s%3N) - at_ms)) ms;" \
         "$(grep -m 1 'snmigrate: error' "$ATTEMPT/stderr" || true)"
@@ -178,6 +187,10 @@ agent_gone() { ! on b pgrep -f '^[^ ]*snmigrate agent' > /dev/null; }
 link_back() {
     local state
     state=$(lab link state)
+    if [ -e "$WORK/was-cut" ]; then
+        rm "$WORK/was-cut"
+        on b pkill -f '^sshd: root' || true
+    fi
     [[ $state == *$NOBODY* ]] || return 0
     wait_until 15 agent_gone || failed "the agent did not notice that the link is dead"
     lab link restore
@@ -287,6 +300,13 @@ try() {
 cell() {
     echo "== $1: $2 $3"
     try "$1" cell_steps "${@:2}"
+}
+
+# once CELL...: with nothing tried again
+once() {
+    OPTS=(--retries 0 --reconnect 0s)
+    "$@"
+    OPTS=()
 }
 
 # more CELL...: not in every run, but with SNM_FAULTS=all

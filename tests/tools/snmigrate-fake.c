@@ -37,7 +37,7 @@ struct move {
 /* clang-format off */
 static const char *const phase_names[MOVE_PHASES] = {
     "connect", "preflight", "prepare", "bulk", "rounds", "memory", "switch", "commit",
-    "finish", "undo", "done",
+    "finish", "undo", "reconnect", "done",
 };
 static const char *const where_names[] = {
     "source", "destination", "nowhere", "unknown",

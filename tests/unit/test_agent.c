@@ -295,6 +295,17 @@ static int teardown(void **state)
 
 #define TEST_AGENT(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
+/* It has moved nothing: an agent that ends otherwise keeps what it made. */
+static void agent_away(struct agent *a, const char *id)
+{
+    char path[64];
+    struct err e;
+
+    snprintf(path, sizeof path, "/moves/%s", id);
+    assert_ok(call(a, "DELETE", path, NULL, NULL, &e), e);
+    agent_end(a);
+}
+
 /* Whether a process has @path's image open: a writer that outlived its agent. */
 static bool has_writer(void)
 {
@@ -584,7 +595,7 @@ static void agent__put_again_gives_the_same_answer(void **state)
     put(&a, ID1, "raw");
     assert_ok(post(&a, ID1, "close", NULL, &e), e);
     assert_int_equal(disk_wrong("raw"), -1); /* nothing was made anew */
-    agent_end(&a);
+    agent_away(&a, ID1);
 }
 
 static void agent__lists_moves(void **state)
@@ -609,10 +620,10 @@ static void agent__lists_moves(void **state)
     assert_ok(json_get_str(r, "domain", &s, &e), e);
     assert_string_equal(s, "none");
     agent_end(&b);
-    agent_end(&a);
+    agent_away(&a, ID1);
 }
 
-static void agent__lost_link_before_release_leaves_nothing(void **state)
+static void agent__lost_link_before_release_is_gone_on_with(void **state)
 {
     struct agent a;
     struct ram ram;
@@ -620,16 +631,67 @@ static void agent__lost_link_before_release_leaves_nothing(void **state)
 
     (void)state;
     agent_start(&a, NULL);
-    put(&a, ID1, "raw");
+    put(&a, ID1, "qcow2");
     write_disk(&a, ID1);
     ram_open(&a, ID1, &ram);
     assert_ok(post(&a, ID1, "close", NULL, &e), e);
     agent_end(&a);
+    /* Not a byte of RAM, no domain, no socket and no writer, but the disk. */
     assert_int_equal(ram_rest(&ram), 0);
     ram_close(&ram);
-    assert_no_litter();
     assert_int_equal(atomic_load(&fake->run), VDOM_NONE);
     assert_int_equal(atomic_load(&fake->resumes), 0);
+    assert_int_equal(count(PATHS_RUN), 0);
+    assert_int_equal(count("/run/libvirt"), 0);
+    assert_false(has_writer());
+    assert_int_equal(disk_wrong("qcow2"), -1);
+
+    agent_start(&a, NULL);
+    assert_ok(post(&a, ID1, "reopen", NULL, &e), e);
+    write_disk(&a, ID1);
+    assert_err(post(&a, ID1, "release", json_new(), &e), e, ERR_REFUSED);
+    assert_ok(post(&a, ID1, "close", NULL, &e), e);
+    assert_int_equal(disk_wrong("qcow2"), -1);
+    agent_away(&a, ID1);
+    assert_no_litter();
+}
+
+/* The old agent is killed in the middle of its writing; the new one waits for the end of
+ * its writer, and both never have the image open. */
+static void agent__killed_while_writing_is_gone_on_with(void **state)
+{
+    struct agent a;
+    struct err e;
+
+    (void)state;
+    agent_start(&a, NULL);
+    put(&a, ID1, "qcow2");
+    write_disk(&a, ID1);
+    agent_kill(&a);
+    agent_start(&a, NULL);
+    assert_ok(post(&a, ID1, "reopen", NULL, &e), e);
+    write_disk(&a, ID1);
+    assert_ok(post(&a, ID1, "close", NULL, &e), e);
+    assert_int_equal(disk_wrong("qcow2"), -1);
+    agent_away(&a, ID1);
+}
+
+static void agent__reopen_of_another_agents_move_is_refused(void **state)
+{
+    struct agent a, b;
+    struct err e;
+
+    (void)state;
+    agent_start(&a, NULL);
+    put(&a, ID1, "raw");
+    agent_start(&b, NULL);
+    assert_err(post(&b, ID1, "reopen", NULL, &e), e, ERR_REFUSED);
+    assert_int_equal(e.os, EBUSY);
+    assert_err(post(&b, ID2, "reopen", NULL, &e), e, ERR_REFUSED);
+    assert_int_equal(e.os, ENOENT);
+    write_disk(&a, ID1); /* undisturbed */
+    agent_end(&b);
+    agent_away(&a, ID1);
 }
 
 static void agent__lost_link_after_release_waits_for_commit(void **state)
@@ -682,7 +744,7 @@ static void agent__writers_die_with_it(void **state)
     put(&a, ID2, "qcow2");
     write_disk(&a, ID2);
     assert_false(access(PATHS_STATE "/" ID1, F_OK) == 0);
-    agent_end(&a);
+    agent_away(&a, ID2);
 }
 
 static void agent__next_put_removes_what_a_killed_one_left(void **state)
@@ -703,7 +765,7 @@ static void agent__next_put_removes_what_a_killed_one_left(void **state)
     agent_start(&a, NULL);
     put(&a, ID2, "qcow2");
     assert_int_equal(atomic_load(&fake->removes), 1);
-    agent_end(&a);
+    agent_away(&a, ID2);
 }
 
 /* Killed at each fault point; then the guest's owner is known from the journal. */
@@ -719,7 +781,7 @@ static void agent__killed_in_prepare_leaves_what_the_next_removes(void **state)
     assert_int_equal(access(tmp_path("images/a.img"), F_OK), -1);
     agent_start(&a, NULL);
     put(&a, ID2, "raw");
-    agent_end(&a);
+    agent_away(&a, ID2);
 }
 
 static void agent__failed_prepare_leaves_nothing(void **state)
@@ -732,7 +794,7 @@ static void agent__failed_prepare_leaves_nothing(void **state)
     assert_false(call(&a, "PUT", "/moves/" ID1, put_body("raw"), NULL, &e));
     assert_no_litter();
     put(&a, ID1, "raw"); /* the same id again is a new try */
-    agent_end(&a);
+    agent_away(&a, ID1);
 }
 
 static const char *step_of(struct agent *a)
@@ -889,7 +951,9 @@ int main(int argc, char **argv)
         TEST_AGENT(agent__delete_leaves_nothing),
         TEST_AGENT(agent__put_again_gives_the_same_answer),
         TEST_AGENT(agent__lists_moves),
-        TEST_AGENT(agent__lost_link_before_release_leaves_nothing),
+        TEST_AGENT(agent__lost_link_before_release_is_gone_on_with),
+        TEST_AGENT(agent__killed_while_writing_is_gone_on_with),
+        TEST_AGENT(agent__reopen_of_another_agents_move_is_refused),
         TEST_AGENT(agent__lost_link_after_release_waits_for_commit),
         TEST_AGENT(agent__writers_die_with_it),
         TEST_AGENT(agent__next_put_removes_what_a_killed_one_left),

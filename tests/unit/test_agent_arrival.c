@@ -979,7 +979,7 @@ arrival__unfinished_committed_move_blocks_while_its_domain_is_there(void **state
 
 /* ---- the link is lost --------------------------------------------------------------------------------------------- */
 
-static void arrival__lost_before_release_leaves_nothing(void **state)
+static void arrival__lost_before_release_keeps_disks_only(void **state)
 {
     struct moving m;
     struct err e;
@@ -989,8 +989,148 @@ static void arrival__lost_before_release_leaves_nothing(void **state)
     ram_flows(m.a, &m.src, &m.qemu);
     assert_ok(arrival_close(m.a, &e), e);
     arrival_lost(m.a);
-    assert_no_litter();
+    assert_int_equal(count(tmp_path("images")), 1);
+    assert_true(exists(PATHS_STATE "/" ID1 "/journal"));
+    assert_int_equal(count(PATHS_RUN), 0);
+    assert_int_equal(count("/run/libvirt"), 0);
+    m.a = reloaded(m.a);
+    assert_ok(arrival_abort(m.a, &e), e);
     moving_free(&m);
+}
+
+/* ---- opened again ------------------------------------------------------------------------------------------------- */
+
+static void expect_writable(struct arrival *a)
+{
+    struct err e;
+    int fd = -1;
+
+    assert_ok(arrival_disk(a, "vda", &fd, &e), e);
+    close(fd);
+}
+
+/* What the journal says is what the next agent does. */
+static void arrival__reopened_is_prepared_again(void **state)
+{
+    struct moving m;
+    struct err e;
+    int fd;
+
+    (void)state;
+    m.a = prepared(ID1);
+    ram_flows(m.a, &m.src, &m.qemu);
+    assert_ok(arrival_close(m.a, &e), e);
+    assert_ok(arrival_reopen(m.a, &e), e);
+    expect_writable(m.a);
+    m.a = reloaded(m.a);
+    assert_int_equal(atomic_load(&m.a->step), ARRIVAL_PREPARED);
+    assert_err(arrival_disk(m.a, "vda", &fd, &e), e, ERR_REFUSED); /* no writer yet */
+    assert_ok(arrival_reopen(m.a, &e), e);
+    expect_writable(m.a);
+    assert_ok(arrival_close(m.a, &e), e);
+    assert_int_equal(atomic_load(&m.a->step), ARRIVAL_CLOSED);
+    m.a = reloaded(m.a);
+    assert_int_equal(atomic_load(&m.a->step), ARRIVAL_CLOSED);
+    assert_ok(arrival_abort(m.a, &e), e);
+    moving_free(&m);
+}
+
+/* Nothing of a stream that was given up passes, neither what was held nor a late limit. */
+static void arrival__reopened_drops_the_old_stream(void **state)
+{
+    char buf[20];
+    struct hold_stats now;
+    struct moving m;
+    ssize_t passed = 0;
+    struct err e;
+    int src;
+
+    (void)state;
+    m.a = prepared(ID1);
+    ram_flows(m.a, &m.src, &m.qemu);
+    assert_ok(arrival_reopen(m.a, &e), e);
+    for (ssize_t k; (k = read(m.qemu, buf, sizeof buf)) > 0;)
+        passed += k;
+    assert_true(passed <= 9); /* of what was allowed; without the end */
+    assert_err(arrival_ram(m.a, 0, &src, &e), e, ERR_REFUSED); /* that number is used */
+    close(m.src);
+    close(m.qemu);
+    AUTO(fd_close) int listener = -1;
+    char sock[PATHS_SOCK_MAX];
+    paths_ram_sock(sock, m.a->id, m.a->name);
+    assert_ok(unix_listen(sock, &listener, &e), e);
+    assert_ok(arrival_ram(m.a, 1, &m.src, &e), e);
+    assert_ok(fd_write_all(m.src, "newramramend", 12, &e), e);
+    assert_ok(unix_accept(listener, WAIT_MS, NULL, &m.qemu, &e), e);
+    assert_err(arrival_ram_limit(m.a, 0, 12, &now, &e), e, ERR_REFUSED);
+    assert_ok(arrival_ram_limit(m.a, 1, 3, &now, &e), e);
+    assert_ok(fd_read_all(m.qemu, buf, 3, &e), e);
+    assert_memory_equal(buf, "new", 3);
+    assert_ok(arrival_abort(m.a, &e), e);
+    moving_free(&m);
+}
+
+static void arrival__reopen_refuses_another_file(void **state)
+{
+    struct arrival *a = prepared(ID1);
+    struct err e;
+
+    (void)state;
+    a = reloaded(a);
+    assert_int_equal(rename(tmp_path("images/a.img"), tmp_path("b.img")), 0);
+    assert_err(arrival_reopen(a, &e), e, ERR_REFUSED);
+    AUTO(fd_close) int fd = open(tmp_path("images/a.img"), O_CREAT | O_RDWR, 0600);
+    assert_int_equal(ftruncate(fd, MIB), 0);
+    assert_err(arrival_reopen(a, &e), e, ERR_REFUSED);
+    assert_int_equal(rename(tmp_path("b.img"), tmp_path("images/a.img")), 0);
+    assert_ok(arrival_reopen(a, &e), e);
+    abort_away(a);
+}
+
+static void arrival__released_cannot_be_reopened(void **state)
+{
+    struct moving m;
+    struct err e;
+
+    (void)state;
+    moving_released(&m, ID1);
+    assert_err(arrival_reopen(m.a, &e), e, ERR_REFUSED);
+    guest_is(VDOM_PAUSED, VDOM_WHY_USER, false);
+    assert_ok(arrival_commit(m.a, true, clock_ms(), &e), e);
+    assert_err(arrival_reopen(m.a, &e), e, ERR_REFUSED);
+    finish_away(m.a);
+    moving_free(&m);
+}
+
+/* By hand, from outside: then its disks are not ours any more. */
+static void arrival__reopen_refuses_disks_of_a_guest_that_ran(void **state)
+{
+    struct moving m;
+    struct err e;
+
+    (void)state;
+    m.a = prepared(ID1);
+    ram_flows(m.a, &m.src, &m.qemu);
+    assert_ok(arrival_close(m.a, &e), e);
+    guest_is(VDOM_RUNNING, VDOM_WHY_OTHER, false);
+    assert_err(arrival_reopen(m.a, &e), e, ERR_REFUSED);
+    assert_int_equal(atomic_load(&m.a->step), ARRIVAL_CLOSED);
+    guest_is(VDOM_NONE, VDOM_WHY_OTHER, false);
+    assert_ok(arrival_abort(m.a, &e), e);
+    moving_free(&m);
+}
+
+static void arrival__reopen_mends_after_a_killed_writer(void **state)
+{
+    struct arrival *const a = prepared(ID1);
+    struct err e;
+
+    (void)state;
+    kill(a->writers[0].proc.pid, SIGKILL);
+    assert_ok(arrival_reopen(a, &e), e);
+    expect_writable(a);
+    assert_ok(arrival_close(a, &e), e);
+    abort_away(a);
 }
 
 static void arrival__lost_after_release_delivers_ram_and_keeps_all(void **state)
@@ -1061,7 +1201,13 @@ int main(void)
         TEST_MOVE(arrival__second_move_of_the_same_vm_is_refused),
         TEST_MOVE(arrival__same_id_while_alive_is_refused),
         TEST_MOVE(arrival__unfinished_committed_move_blocks_while_its_domain_is_there),
-        TEST_MOVE(arrival__lost_before_release_leaves_nothing),
+        TEST_MOVE(arrival__lost_before_release_keeps_disks_only),
+        TEST_MOVE(arrival__reopened_is_prepared_again),
+        TEST_MOVE(arrival__reopened_drops_the_old_stream),
+        TEST_MOVE(arrival__reopen_refuses_another_file),
+        TEST_MOVE(arrival__released_cannot_be_reopened),
+        TEST_MOVE(arrival__reopen_refuses_disks_of_a_guest_that_ran),
+        TEST_MOVE(arrival__reopen_mends_after_a_killed_writer),
         TEST_MOVE(arrival__lost_after_release_delivers_ram_and_keeps_all),
     };
 

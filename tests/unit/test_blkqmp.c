@@ -149,6 +149,20 @@ static void blkqmp__unrotate_merges_the_frozen_back(void **state)
            "\"libvirt-2-format\",\"name\":\"snm-1a2b3c4d-2\"}}]}");
 }
 
+/* After a failure: how far did the rotation come? */
+static void blkqmp__generation_must_be_on_every_disk(void **state)
+{
+    struct blk *b = move();
+    AUTO(json_put) struct json_object *blocks = parse(BLOCKS);
+    AUTO(json_put) struct json_object *none = json_object_new_array();
+
+    (void)state;
+    assert_true(blkqmp_has_generation(b, blocks, b->generation));
+    assert_false(blkqmp_has_generation(b, blocks, b->generation + 1));
+    assert_false(blkqmp_has_generation(b, none, b->generation));
+    assert_false(blkqmp_has_generation(b, NULL, b->generation));
+}
+
 static void blkqmp__drop_removes_the_frozen(void **state)
 {
     struct blk *b = move();
@@ -414,6 +428,7 @@ int main(void)
         TEST(blkqmp__start_adds_one_bitmap_to_each_disk),
         TEST(blkqmp__rotate_adds_the_new_and_freezes_the_old),
         TEST(blkqmp__unrotate_merges_the_frozen_back),
+        TEST(blkqmp__generation_must_be_on_every_disk),
         TEST(blkqmp__drop_removes_the_frozen),
         TEST(blkqmp__server_takes_a_path_or_a_descriptor),
         TEST(blkqmp__export_is_read_only_and_names_the_frozen_bitmap),

@@ -105,6 +105,8 @@ static void json_out__result_has_every_field(void **state)
         .pause_ms = 87,
         .elapsed_ms = 192000,
         .rounds = 4,
+        .retries = 2,
+        .redials = 1,
         .disk_bytes = 10,
         .ram_bytes = 20,
         .sent = 30,
@@ -127,7 +129,8 @@ static void json_out__result_has_every_field(void **state)
         "'guest_state':'running','domain':'web01',"
         "'uuid':'6a1d5c1e-0f6b-4f0e-9d3f-2f2b8c8f8a11','source':'hosta',"
         "'destination':'hostb.example','id':'0123456789abcdef0123456789abcdef',"
-        "'pause_ms':87,'budget_ms':300,'elapsed_ms':192000,'rounds':4,"
+        "'pause_ms':87,'budget_ms':300,'elapsed_ms':192000,'rounds':4,'retries':2,'"
+        "redials':1,"
         "'disk_bytes':10,'ram_bytes':20,'sent':30,'received':40,"
         "'disks':[{'target':'vda','source_path':'/a/x.img',"
         "'destination_path':'/b/x.img','format':'raw','size':50}],"
@@ -148,7 +151,8 @@ static void json_out__failed_result_says_why(void **state)
         "{'type':'result','status':9,'check':true,'guest_location':'unknown',"
         "'guest_state':'','domain':'7','uuid':'','source':'',"
         "'destination':'root@hostb','id':'','pause_ms':null,'budget_ms':300,"
-        "'elapsed_ms':0,'rounds':0,'disk_bytes':0,'ram_bytes':0,'sent':0,"
+        "'elapsed_ms':0,'rounds':0,'retries':0,'redials':0,'disk_bytes':0,'ram_bytes':"
+        "0,'sent':0,"
         "'received':0,'disks':[],'left':[],'notes':[],'error':{'kind':'connect',"
         "'errno':111,'what':'hostb: Connection refused','next':'Look there.'}}");
 }

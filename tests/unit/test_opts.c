@@ -57,6 +57,8 @@ static void opts__two_words_leave_the_defaults(void **state)
     assert_int_equal(opts.move.max_downtime_ms, 300);
     assert_int_equal(opts.move.bandwidth, 0);
     assert_int_equal(opts.move.timeout_ms, 0);
+    assert_int_equal(opts.move.retries, 3);
+    assert_int_equal(opts.move.reconnect_ms, 15 * 60 * 1000);
     assert_int_equal(opts.move.zstd, ZSTD_AUTO);
     assert_false(opts.move.keep_source);
     assert_false(opts.move.remove_source_disks);
@@ -92,6 +94,13 @@ static void opts__each_option_sets_its_field(void **state)
     assert_true(opts.quiet);
     assert_int_equal(opts.move.zstd, ZSTD_OFF);
     assert_int_equal(opts.move.bandwidth, 0);
+
+    assert_taken("--retries", "0", "--reconnect", "0s", "a", "b");
+    assert_int_equal(opts.move.retries, 0);
+    assert_int_equal(opts.move.reconnect_ms, 0);
+    assert_taken("--retries", "100", "--reconnect", "2h", "a", "b");
+    assert_int_equal(opts.move.retries, 100);
+    assert_int_equal(opts.move.reconnect_ms, 7200000);
 
     assert_taken("--remove-source-disks", "--progress", "none", "a", "b");
     assert_true(opts.move.remove_source_disks);

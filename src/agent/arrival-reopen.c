@@ -1,0 +1,91 @@
+/* A move whose switch was taken back or whose link was lost: parked, and opened again.
+ *
+ * Between the two, nobody writes its images: the flock on the state directory is held by
+ * the agent and, because they inherit it, by its writers, so that whoever gets it knows
+ * that the last of them has ended.  What a writer had acknowledged and not flushed may be
+ * missing in the image then; the source knows how far it was flushed, and copies the rest
+ * again. */
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/arrival-int.h"
+#include "agent/hold.h"
+#include "base/fault.h"
+#include "base/journal.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/unix.h"
+
+/* Flushed as they end.  One that was killed may leave a qcow2 image with lost clusters. */
+static void writers_stop(struct arrival *a)
+{
+    struct err why;
+
+    for (size_t i = 0; i < a->n; i++)
+        writer_end(&a->writers[i]);
+    for (size_t i = 0; i < a->n; i++) {
+        if (a->writers[i].proc.pid <= 0)
+            continue;
+        if (!writer_close(&a->writers[i], &why)) {
+            log_warn("agent", "move %.8s: %s", a->id, why.msg);
+            a->torn = true;
+            writer_kill(&a->writers[i]);
+        }
+    }
+}
+
+void arrival_park(struct arrival *a)
+{
+    struct err why;
+
+    LOCK_SCOPE(&a->lock);
+    if (a->hold != NULL)
+        hold_stop(a->hold); /* not a byte more */
+    writers_stop(a);
+    if (!arrival_domain_remove(a, &why))
+        log_warn("agent", "move %.8s: %s", a->id, why.msg);
+    arrival_tokens_remove(a);
+    dir_remove(a->ram_dir);
+    dir_remove(a->run_dir);
+    log_info("agent", "parked: move=%.8s domain=%s", a->id, a->name);
+}
+
+static bool images_again(struct arrival *a, struct err *e)
+{
+    /* How the writers of another agent ended is not known. */
+    a->torn |= !a->ours;
+    for (size_t i = 0; i < a->n; i++)
+        if (!image_reopen(&a->images[i], e) ||
+            (a->torn && !image_mend(&a->images[i], e)))
+            return false;
+    a->torn = false;
+    return true;
+}
+
+static bool reopen(struct arrival *a, struct err *e)
+{
+    if (a->hold != NULL)
+        hold_stop(a->hold);
+    writers_stop(a);
+    /* The images of a guest that may have run here are not written again. */
+    if (!arrival_domain_remove(a, e) || !fault_point("agent.reopen", e) ||
+        !images_again(a, e) || !journal_step(a->journal, "reopened", NULL, e))
+        return false;
+    if (arrival_at(a) == ARRIVAL_CLOSED)
+        arrival_move(a, ARRIVAL_PREPARED);
+    a->ours = true;
+    return arrival_dirs_make(a, e) && arrival_writers_start(a, e);
+}
+
+bool arrival_reopen(struct arrival *a, struct err *e)
+{
+    LOCK_SCOPE(&a->lock);
+
+    const enum arrival_step at = arrival_at(a);
+    if ((at != ARRIVAL_PREPARED && at != ARRIVAL_CLOSED) || a->undone)
+        return arrival_refuse(a, "opened again", e);
+    if (!reopen(a, e))
+        return err_wrap(e, "not opened again");
+    log_info("agent", "opened again: move=%.8s domain=%s", a->id, a->name);
+    return true;
+}
