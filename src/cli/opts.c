@@ -111,8 +111,7 @@ static const char help_head[] =
 static const char help_foot[] =
     "\n"
     "A running move of this host:\n"
-    "  snmigrate status [--json] [DOMAIN]   how far it is; without DOMAIN, all of "
-    "them\n"
+    "  snmigrate status [--json] [DOMAIN]   how far it is; without DOMAIN all\n"
     "  snmigrate set DOMAIN KEY=VALUE...    change bandwidth=, max-downtime= or\n"
     "                                       guest-latency= of it; \"none\" lifts it\n"
     "  snmigrate switch DOMAIN              end --hold, and wait for the result\n"

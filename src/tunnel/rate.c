@@ -1,8 +1,8 @@
 #include "tunnel/rate.h"
 
 enum {
-    BURST_PARTS = 50,    /* of a second: a single write is 20 ms */
-    DEPTH_PARTS = 20,    /* of a second in the bucket: a thread that is 50 ms late catches
+    BURST_PARTS = 50, /* of a second: a single write is 20 ms */
+    DEPTH_PARTS = 20, /* of a second in the bucket: a thread that is 50 ms late catches
                             up; with a write on top, 2 s never see more than 3.5 % too much */
     BURST_MIN = 4 << 10, /* bytes; below it frame headers would cost more than 1 % */
     NS = 1000000000,

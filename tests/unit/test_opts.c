@@ -320,7 +320,7 @@ static void opts__settings_are_checked_as_the_options_are(void **state)
         { "bandwidth=1", "unit", "bandwidth=none" },
         { "bandwidth=1K", "100Kbit", "bandwidth=none" },
         { "max-downtime=none", "--max-downtime", "" },
-        { "max-downtime=61s", "60", "" },
+        { "max-downtime=61s", "1m 0s", "" },
         { "guest-latency=20", "--guest-latency", "none" },
         { "hold=1", "hold", "" },
     };
