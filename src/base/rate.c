@@ -1,8 +1,9 @@
 #include "base/rate.h"
 
 enum {
-    BURST_PARTS = 50,    /* of a second: a single write is 20 ms */
-    DEPTH_WRITES = 5,    /* in the bucket: a thread that is 100 ms late catches up */
+    BURST_PARTS = 50, /* of a second: a single write is 20 ms */
+    DEPTH_PARTS = 20, /* of a second in the bucket: a thread that is 50 ms late catches
+                            up; with a write on top, 2 s never see more than 3.5 % too much */
     BURST_MIN = 4 << 10, /* bytes; below it frame headers would cost more than 1 % */
     NS = 1000000000,
 };
@@ -22,7 +23,9 @@ static int64_t earned(uint64_t per_s, int64_t ns)
 
 static int64_t depth(const struct rate *r)
 {
-    return (int64_t)(DEPTH_WRITES * rate_burst(r));
+    const uint64_t burst = rate_burst(r);
+
+    return (int64_t)(r->per_s / DEPTH_PARTS > burst ? r->per_s / DEPTH_PARTS : burst);
 }
 
 static void refill(struct rate *r, int64_t now_ns)
@@ -44,13 +47,16 @@ static void refill(struct rate *r, int64_t now_ns)
 void rate_set(struct rate *r, uint64_t per_s, int64_t now_ns)
 {
     enum { MAX_PER_S = INT32_MAX }; /* 2 GiB/s: above it nothing here is the limit */
+    const uint64_t old = r->per_s;
 
-    if (r->per_s != 0)
+    if (old != 0)
         refill(r, now_ns);
     else
         r->tokens = 0;
     r->per_s = per_s > MAX_PER_S ? 0 : per_s;
     r->at_ns = now_ns;
+    if (r->per_s < old && r->tokens < 0)
+        r->tokens = (int64_t)((double)r->tokens * (double)r->per_s / (double)old);
     if (r->per_s != 0 && r->tokens > depth(r))
         r->tokens = depth(r);
 }

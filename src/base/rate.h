@@ -10,7 +10,8 @@ struct rate {
     int64_t at_ns;  /* when tokens was last brought up to date */
 };
 
-/* Set or change the limit.  What is owed stays owed; a smaller limit cuts what was saved. */
+/* Set or change the limit.  What is owed stays owed, in bytes under a greater limit, in time
+ * under a smaller one; a smaller limit cuts what was saved. */
 void rate_set(struct rate *r, uint64_t per_s, int64_t now_ns);
 
 /* @bytes went out: they are counted even where they did not have to wait. */

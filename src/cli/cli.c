@@ -30,6 +30,7 @@
 #include "cli/display.h"
 #include "cli/json_out.h"
 #include "cli/opts.h"
+#include "cli/remote.h"
 #include "cli/report.h"
 #include "migrate/guard.h"
 #include "migrate/move.h"
@@ -132,6 +133,8 @@ static enum log_level log_level(const struct opts *o)
     return level < LOG_TRACE ? (enum log_level)level : LOG_TRACE;
 }
 
+static const struct move_words words = { json_out_progress, json_out_result };
+
 MUST_CHECK static bool start(struct cli *c, struct err *e)
 {
     const struct opts *const o = &c->opts;
@@ -143,6 +146,7 @@ MUST_CHECK static bool start(struct cli *c, struct err *e)
                              .colour = display_wants_colour(),
                              .progress = progress };
 
+    c->opts.move.words = &words;
     log_init(log_level(o), "src");
     signals_block();
     c->cancel = cancel_new();
@@ -273,6 +277,8 @@ int cli_main(int argc, char **argv)
 
     setlocale(LC_CTYPE, "");
     c.utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
+    if (argc > 1 && remote_is_command(argv[1]))
+        return remote_main(argc - 1, argv + 1, c.utf8);
     if (!opts_parse(argc, argv, &c.opts, &e))
         return say_error(&c, &e, STATUS_USAGE);
     return c.opts.help || c.opts.version ? run_help(&c.opts) : run_move(&c);

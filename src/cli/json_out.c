@@ -16,6 +16,14 @@ static const char *const trends[] = {
     [MOVE_TREND_DIVERGING] = "diverging",
 };
 
+enum move_trend json_out_trend(const char *name)
+{
+    for (int i = 0; i <= MOVE_TREND_DIVERGING; i++)
+        if (strcmp(name, trends[i]) == 0)
+            return (enum move_trend)i;
+    return MOVE_TREND_UNKNOWN;
+}
+
 static void add_null(struct json_object *o, const char *key)
 {
     json_object_object_add(o, key, NULL);
@@ -95,6 +103,10 @@ struct json_object *json_out_progress(const struct move_progress *p)
     add_known(o, "rtt_us", p->rtt_us);
     add_known(o, "predicted_pause_ms", p->predicted_pause_ms);
     json_add_u64(o, "budget_ms", p->budget_ms);
+    json_add_u64(o, "rate_limit", p->rate_limit);
+    add_known(o, "guest_write_us",
+              p->guest_write_ms > 0 ? llround(p->guest_write_ms * 1000) : -1);
+    json_add_bool(o, "held", p->held);
     add_known(o, "eta_ms", p->eta_ms);
     json_add_str(o, "trend", trends[p->trend]);
     add_clean(o, "why", p->why);
@@ -169,7 +181,7 @@ struct json_object *json_out_result(const struct move_cfg *cfg,
               r->dest_host[0] != '\0' ? r->dest_host : cfg->dest_text);
     add_clean(o, "id", r->id);
     add_known(o, "pause_ms", r->pause_ms);
-    json_add_u64(o, "budget_ms", cfg->max_downtime_ms);
+    json_add_u64(o, "budget_ms", r->budget_ms);
     json_add_u64(o, "elapsed_ms", (uint64_t)r->elapsed_ms);
     json_add_u64(o, "rounds", r->rounds);
     json_add_u64(o, "retries", r->retries);

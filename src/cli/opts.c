@@ -39,7 +39,6 @@ static bool parse_zstd(const struct opt *o, const char *v, void *at, struct err 
 static bool parse_count(const struct opt *o, const char *v, void *at, struct err *e);
 
 enum {
-    MIN_RATE = 12500,                 /* 100 kbit/s: below, the heartbeat suffers */
     MAX_TIME = 14 * 24 * 3600 * 1000, /* 14 days: nobody means more */
     MIN_LEVEL = -5,
     MAX_LEVEL = 19, /* of zstd, tunnel/link.h */
@@ -47,7 +46,6 @@ enum {
     HELP_COLS = 80 - HELP_AT,
     NEAR = 3, /* edits between an unknown option and one that is meant */
 };
-static const uint64_t MAX_RATE = UINT64_C(125000000000); /* 1 Tbit/s */
 
 #define AT(field) offsetof(struct opts, field)
 /* clang-format off */
@@ -63,10 +61,14 @@ static const struct opt opts[] = {
     { "format", 0, parse_word, AT(move.format), "raw|qcow2", NULL, 0, 0,
       "format of the disks there (as they are here)" },
     { "max-downtime", 0, parse_time, AT(move.max_downtime_ms), "TIME", "300ms", 1,
-      60000, "longest pause the guest may see (300ms)" },
+      MOVE_DOWNTIME_MAX_MS, "longest pause the guest may see (300ms)" },
     { "bandwidth", 0, parse_rate, AT(move.bandwidth), "RATE", NULL, 0, 0,
       "most to send, all together: 800Mbit, 100MiB/s\n"
       "(no limit)" },
+    { "guest-latency", 0, parse_time, AT(move.guest_latency_ms), "TIME", NULL, 1,
+      MOVE_LATENCY_MAX_MS,
+      "copy less while the guest's writes take\n"
+      "longer: 20ms (whatever they take)" },
     { "compress", 0, parse_zstd, AT(move.zstd), "auto|off|LEVEL", "auto", 0, 0,
       "zstd level, -5 to 19 (auto)" },
     { "timeout", 0, parse_time, AT(move.timeout_ms), "TIME", NULL, 1000, MAX_TIME,
@@ -77,6 +79,9 @@ static const struct opt opts[] = {
     { "reconnect", 0, parse_time, AT(move.reconnect_ms), "TIME", "15m", 0, MAX_TIME,
       "how long a lost link is dialled again; 0s: not\n"
       "at all (15m)" },
+    { "hold", 0, parse_flag, AT(move.hold), NULL, NULL, 0, 0,
+      "stay in step; switch when snmigrate switch\n"
+      "says so" },
     { "keep-source", 0, parse_flag, AT(move.keep_source), NULL, NULL, 0, 0,
       "leave the domain defined here, shut off" },
     { "remove-source-disks", 0, parse_flag, AT(move.remove_source_disks), NULL, NULL, 0,
@@ -102,6 +107,7 @@ enum { OPTS = sizeof opts / sizeof opts[0] };
 
 static const char help_head[] =
     "Usage: snmigrate [OPTIONS] DOMAIN DESTINATION\n"
+    "       snmigrate status|set|switch|abort ...    what runs; see below\n"
     "Move a running VM with its disks and memory to another libvirt host.\n"
     "\n"
     "  DOMAIN       name, uuid or id of a running domain of this host\n"
@@ -109,6 +115,15 @@ static const char help_head[] =
     "               installed there, and the user be root\n"
     "\n";
 static const char help_foot[] =
+    "\n"
+    "A running move of this host:\n"
+    "  snmigrate status [--json] [DOMAIN]   how far it is; without DOMAIN all\n"
+    "  snmigrate set DOMAIN KEY=VALUE...    change bandwidth=, max-downtime= or\n"
+    "                                       guest-latency= of it; \"none\" lifts it\n"
+    "  snmigrate switch DOMAIN              end --hold, and wait for the result\n"
+    "  snmigrate abort DOMAIN               as Ctrl-C there, and wait for the result\n"
+    "DOMAIN is its name or uuid.  To move a domain that is called like one of these\n"
+    "words, give its uuid, or -- before it.\n"
     "\n"
     "Exit status: 0 it runs at the destination; 2 usage; 3 refused, nothing changed;\n"
     "4 failed, runs here; 5 the guest ended; 6 runs there, something is left to do;\n"
@@ -237,7 +252,7 @@ static bool parse_rate(const struct opt *o, const char *v, void *at, struct err 
     (void)o;
     if (!units_parse_rate(v, &rate, e))
         return false;
-    if (rate != 0 && (rate < MIN_RATE || rate > MAX_RATE))
+    if (rate != 0 && (rate < MOVE_RATE_MIN || rate > MOVE_RATE_MAX))
         return err_set(e, ERR_USAGE, 0,
                        "%.40s is not between 100Kbit and 1Tbit (0: no limit)", v);
     *(uint64_t *)at = rate;
@@ -558,6 +573,75 @@ bool opts_parse(int argc, char **argv, struct opts *out, struct err *e)
          (check_together(out, e) && operands(argc - optind, argv + optind, out, e))))
         return true;
     return err_next(e, "See: snmigrate --help");
+}
+
+/* --- snmigrate set --- */
+
+/* clang-format off */
+static const struct {
+    const char *key;
+    bool none; /* may be lifted */
+} settings[] = {
+    { "bandwidth", true }, { "max-downtime", false }, { "guest-latency", true },
+};
+/* clang-format on */
+enum { SETTINGS = sizeof settings / sizeof settings[0] };
+
+static int setting_index(const char *text, struct err *e)
+{
+    const size_t n = strcspn(text, "=");
+    char all[80] = "";
+
+    for (int i = 0; i < SETTINGS; i++) {
+        if (strlen(settings[i].key) == n && strncmp(text, settings[i].key, n) == 0) {
+            if (text[n] == '=')
+                return i;
+            err_set(e, ERR_USAGE, 0, "%s needs a value: %s=...", text, text);
+            return -1;
+        }
+        snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", i > 0 ? ", " : "",
+                 settings[i].key);
+    }
+    err_set(e, ERR_USAGE, 0, "\"%.*s\" is nothing that can be set",
+            n < 40 ? (int)n : 40, text);
+    err_next(e, "What can be set: %s.", all);
+    return -1;
+}
+
+static const struct opt *opt_named(const char *name)
+{
+    for (size_t i = 0; i < OPTS; i++)
+        if (strcmp(opts[i].name, name) == 0)
+            return &opts[i];
+    return NULL;
+}
+
+bool opts_setting(const char *text, struct move_settings *out, struct err *e)
+{
+    static struct opts given; /* too large for the stack; the thread is main */
+    const int i = setting_index(text, e);
+
+    if (i < 0)
+        return false;
+    const struct opt *const o = opt_named(settings[i].key);
+    const char *const v = text + strlen(o->name) + 1;
+
+    memset(&given, 0, sizeof given);
+    if (!(settings[i].none && strcmp(v, "none") == 0) && !set_opt(o, v, &given, e)) {
+        if (settings[i].none)
+            err_next(e, "To lift it: %s=none", o->name);
+        return false;
+    }
+    out->has_bandwidth |= o->at == AT(move.bandwidth);
+    out->has_max_downtime |= o->at == AT(move.max_downtime_ms);
+    out->has_guest_latency |= o->at == AT(move.guest_latency_ms);
+    if (o->at == AT(move.bandwidth))
+        out->bandwidth = given.move.bandwidth;
+    else if (o->at == AT(move.max_downtime_ms))
+        out->max_downtime_ms = given.move.max_downtime_ms;
+    else
+        out->guest_latency_ms = given.move.guest_latency_ms;
+    return true;
 }
 
 /* --- --help --- */

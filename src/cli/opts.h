@@ -24,6 +24,11 @@ struct opts {
  * @argv, whose elements are put into another order.  Errors: ERR_USAGE. */
 MUST_CHECK bool opts_parse(int argc, char **argv, struct opts *out, struct err *e);
 
+/* "KEY=VALUE" of snmigrate set, checked as the option --KEY is; a value "none" lifts what
+ * can be lifted.  Adds to *out.  Errors: ERR_USAGE. */
+MUST_CHECK bool opts_setting(const char *text, struct move_settings *out,
+                             struct err *e);
+
 /* The text of --help, at most 80 columns wide. */
 void opts_help(FILE *out);
 

@@ -286,6 +286,23 @@ static void put_head(struct text *t, const struct move_progress *p)
     }
 }
 
+/* "at most 12.0 MiB/s"; "guest's writes take 3.1 ms".  Empty where there is no limit. */
+static void limit_text(char *out, size_t size, const struct move_progress *p)
+{
+    char u[UNITS_LEN];
+
+    out[0] = '\0';
+    if (p->rate_limit > 0)
+        snprintf(out, size, "at most %s", units_rate(u, (double)p->rate_limit));
+}
+
+static void writes_text(char *out, size_t size, const struct move_progress *p)
+{
+    out[0] = '\0';
+    if (p->guest_write_ms > 0)
+        snprintf(out, size, "guest's writes take %.1f ms", p->guest_write_ms);
+}
+
 static void put_link(struct text *t, const struct columns *c,
                      const struct move_progress *p)
 {
@@ -304,6 +321,12 @@ static void put_link(struct text *t, const struct columns *c,
         snprintf(s, sizeof s, "round trip %.1f ms", (double)p->rtt_us / 1000);
         put_item(t, from, TEXT_PLAIN, s);
     }
+    limit_text(s, sizeof s, p);
+    if (s[0] != '\0')
+        put_item(t, from, TEXT_PLAIN, s);
+    writes_text(s, sizeof s, p);
+    if (s[0] != '\0')
+        put_item(t, from, TEXT_PLAIN, s);
     text_newline(t);
 }
 
@@ -429,6 +452,10 @@ void render_plain(struct text *t, const struct move_progress *p)
         if (p->ram.size > 0)
             plain_gauge(t, p->ram.name, &p->ram, RAM);
         text_printf(t, TEXT_PLAIN, ", sending %s", units_rate(u, p->sent_rate));
+        limit_text(s, sizeof s, p);
+        text_printf(t, TEXT_PLAIN, "%s%s", s[0] != '\0' ? ", " : "", s);
+        writes_text(s, sizeof s, p);
+        text_printf(t, TEXT_PLAIN, "%s%s", s[0] != '\0' ? ", " : "", s);
     }
     if (pause_ahead(p) && p->predicted_pause_ms >= 0) {
         pause_text(s, sizeof s, p);

@@ -154,8 +154,7 @@ static void put_label(struct text *t, const char *label)
     text_pad(t, LABEL);
 }
 
-static void put_pause(struct text *t, const struct move_cfg *cfg,
-                      const struct move_result *r)
+static void put_pause(struct text *t, const struct move_result *r)
 {
     char budget[UNITS_LEN];
 
@@ -163,7 +162,7 @@ static void put_pause(struct text *t, const struct move_cfg *cfg,
         return;
     put_label(t, "paused");
     text_printf(t, TEXT_PLAIN, "%lld ms (%s allowed)", (long long)r->pause_ms,
-                units_time(budget, (int64_t)cfg->max_downtime_ms));
+                units_time(budget, (int64_t)r->budget_ms));
     text_newline(t);
 }
 
@@ -231,7 +230,7 @@ static void put_details(struct text *t, const struct move_cfg *cfg,
 {
     const bool arrived = r->status == 0 || r->status == 6;
 
-    put_pause(t, cfg, r);
+    put_pause(t, r);
     put_amounts(t, r);
     if (arrived)
         put_disks(t, cfg, r);

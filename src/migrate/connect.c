@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "base/unix.h"
 #include "base/version.h"
+#include "migrate/ctl.h"
 #include "migrate/move-int.h"
 
 enum {
@@ -177,7 +178,7 @@ static bool dial(struct move *m, struct err *e)
     const struct dial_cfg cfg = { .dest = &m->cfg->dest,
                                   .ssh = m->cfg->ssh,
                                   .connect_s = m->failed_in != 0 ? AGAIN_S : 0,
-                                  .rate = m->cfg->bandwidth };
+                                  .rate = move_rate(m) };
     struct dial *d = NULL;
 
     if (!dial_open(&cfg, may_cancel(m), &d, e))
@@ -239,8 +240,9 @@ bool connect_run(struct move *m, struct err *e)
     move_enter(m, MOVE_CONNECT);
     if (!find_domain(m, e) || !lock_domain(m, e))
         return false;
+    ctl_tidy(m->facts.uuid);
     /* Another move may have ended while we waited for the lock, and taken it away. */
-    if (!find_again(m, e) || !dir_private(m->run_dir, e))
+    if (!find_again(m, e) || !dir_private(m->run_dir, e) || !ctl_start(m, e))
         return false;
     if (!fault_point("connect", e) || !dial(m, e))
         return false;
@@ -265,4 +267,5 @@ void connect_close(struct move *m)
     m->src = NULL;
     dir_remove(m->run_dir);
     unlock_domain(m);
+    ctl_stop(m);
 }

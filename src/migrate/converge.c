@@ -10,6 +10,11 @@
 
 enum {
     ROUND_GAP_MS = 50, /* between short rounds: a round has fixed costs in QEMU */
+    /* --hold: */
+    HOLD_TICK_MS = 100,  /* how late the end of it may be noticed */
+    HOLD_LOOK_MS = 2000, /* between two looks at what is dirty: one question to QEMU */
+    HOLD_ROUND_MS = 30000, /* a round after that time, if anything is dirty, */
+    HOLD_DIRTY = 64 << 20, /* or at so many bytes */
 };
 
 bool converge_in_time(struct move *m, struct err *e)
@@ -46,6 +51,7 @@ static void fill_sample(struct move *m, const struct memory_sample *ram,
                                   .disk_dirty = m->disk_dirty,
                                   .disk_rate = m->disk_rate,
                                   .disk_dirty_rate = m->disk_dirty_rate };
+    m->control.cfg.budget_ms = move_budget(m);
     if (ram == NULL)
         return;
     /* During setup nothing is counted yet, and nothing left means nothing. */
@@ -57,12 +63,60 @@ static void fill_sample(struct move *m, const struct memory_sample *ram,
     s->guest_stopped = ram->stopped;
 }
 
+/* --- --hold --- */
+
+static void say_held(struct move *m, bool held)
+{
+    if (held)
+        say_why(m, "in step, held: waiting for 'snmigrate switch'", -1);
+    LOCK_SCOPE(&m->lock);
+    m->progress.held = held;
+}
+
+/* Stay in step, by a round now and then, until it is told to switch: days if wanted.  RAM
+ * waits, for it would keep the link busy. */
+static bool hold_run(struct move *m, struct err *e)
+{
+    int64_t round_ms = clock_ms();
+
+    say_held(m, true);
+    while (atomic_load(&m->hold)) {
+        const int64_t look_ms = clock_ms() + HOLD_LOOK_MS;
+
+        while (atomic_load(&m->hold) && clock_ms() < look_ms)
+            if (!cancel_sleep_ms(m->halt, HOLD_TICK_MS, e))
+                return false;
+        if (!copy_sample(m, e) || !fault_point("hold", e))
+            return false;
+        if (m->disk_dirty < HOLD_DIRTY &&
+            (m->disk_dirty == 0 || clock_ms() - round_ms < HOLD_ROUND_MS))
+            continue;
+        if (!copy_round(m, false, e))
+            return false;
+        round_ms = clock_ms();
+    }
+    say_held(m, false);
+    return true;
+}
+
+/* What patience and --timeout allow begins when it is told to switch, in step or not. */
+static void hold_ended(struct move *m)
+{
+    const struct control_cfg cfg = m->control.cfg;
+
+    log_info("control", "told to switch");
+    control_init(&m->control, &cfg);
+    if (m->cfg->timeout_ms != 0)
+        m->timeout_at_ms = (uint64_t)clock_ms() + m->cfg->timeout_ms;
+}
+
 /* Rounds until the disks are nearly in step. */
 bool rounds_run(struct move *m, struct err *e)
 {
     const struct control_cfg cfg = { move_budget(m), m->fixed_ms, PATIENCE_MS };
     struct control_sample s;
     char why[160];
+    bool hold = m->cfg->hold;
 
     move_enter(m, MOVE_ROUNDS);
     control_init(&m->control, &cfg);
@@ -70,12 +124,18 @@ bool rounds_run(struct move *m, struct err *e)
         if (!copy_round(m, false, e) || !converge_in_time(m, e) ||
             !fault_point("rounds", e))
             return false;
+        if (hold && !atomic_load(&m->hold)) {
+            hold = false;
+            hold_ended(m);
+        }
         fill_sample(m, NULL, &s);
         const enum control_do todo = control_step(&m->control, &s, why, sizeof why);
         say_why(m, why, -1);
-        if (todo == CONTROL_RAM)
+        if (todo == CONTROL_RAM && !hold)
             return true;
-        if (todo == CONTROL_STALLED)
+        if (todo == CONTROL_RAM && !hold_run(m, e))
+            return false;
+        if (todo == CONTROL_STALLED && !hold)
             return stalled(why, e);
         if (!cancel_sleep_ms(m->halt, ROUND_GAP_MS, e))
             return false;

@@ -121,6 +121,7 @@ bool copy_sample(struct move *m, struct err *e)
 
     if (!blk_dirty(&m->blk, bytes, e))
         return false;
+    limit_look(m);
     pthread_mutex_lock(&m->lock);
     for (size_t i = 0; i < m->plan.n; i++) {
         struct move_gauge *const g = &m->progress.disks[i];

@@ -5,7 +5,7 @@
  *   {facts}      first
  *   ran, stood   the guest runs, or was paused by its user, as memory begins
  *   downtime N   QEMU's downtime limit in ms, to put back
- *   suspending   the guest is about to stop: a deadline runs
+ *   suspending N the guest is about to stop, for N ms at most: a deadline runs
  *   released     the destination may complete
  *   undoing      snmigrate is taking it back itself: more time, and never forward
  *   resumed      it runs again on the source: no deadline
@@ -121,8 +121,9 @@ static void take_word(struct guard *g, const char *word)
         g->move->facts.run = VDOM_PAUSED;
     } else if (strncmp(word, "downtime ", 9) == 0) {
         g->downtime_ms = strtoull(word + 9, NULL, 10);
-    } else if (strcmp(word, "suspending") == 0) {
-        g->deadline_ms = now + (int64_t)g->cfg.max_downtime_ms + SUSPEND_SLACK_MS;
+    } else if (strncmp(word, "suspending ", 11) == 0) {
+        g->deadline_ms =
+            now + (int64_t)strtoull(word + 11, NULL, 10) + SUSPEND_SLACK_MS;
     } else if (strcmp(word, "undoing") == 0) {
         g->released = false;
         g->deadline_ms = now + UNDO_MS;

@@ -7,7 +7,8 @@
  *   migrate blocked in vdom_migrate(), with connections of its own;
  *   ram     the relay between the source QEMU and the tunnel;
  *   poll    asks QEMU for the state of RAM and allows bytes to pass (the hold rule);
- *   libvirt accepts connections for the destination's libvirt.
+ *   libvirt accepts connections for the destination's libvirt;
+ *   control answers snmigrate's other commands (ctl.c).
  */
 #ifndef SNM_MIGRATE_MOVE_INT_H
 #define SNM_MIGRATE_MOVE_INT_H
@@ -17,6 +18,7 @@
 
 #include "base/journal.h"
 #include "migrate/controller.h"
+#include "migrate/latency.h"
 #include "migrate/move.h"
 #include "migrate/plan.h"
 #include "nbd-mirror/mirror.h"
@@ -38,6 +40,7 @@ enum {
     RESOLVE_MS = 600000, /* past the release: how long the destination is asked again */
 };
 
+struct ctl;
 struct guard_link;
 struct ram;
 struct proxy;
@@ -68,6 +71,11 @@ struct move {
     /* What can be changed while it runs; begins as cfg says.  Thread: any. */
     atomic_uint_fast64_t budget_ms; /* the longest pause; read it with move_budget() */
     atomic_bool hold;               /* stay in step, do not switch yet */
+    atomic_uint_fast64_t bandwidth, guest_latency_ms; /* as in move_cfg */
+    atomic_uint_fast64_t
+        latency_cap;        /* bytes/s that the guest's writes leave; 0: all */
+    struct latency latency; /* Thread: main. */
+    struct ctl *ctl;        /* NULL: not started */
 
     /* Source. */
     struct virt *src;
@@ -142,6 +150,21 @@ PRINTF(2, 3) void move_note(struct move *m, const char *fmt, ...);
 
 /* The longest pause that is allowed now, ms. */
 uint64_t move_budget(const struct move *m);
+
+/* --- limit.c: what may be sent, and what else can be changed while it runs --- */
+/* What may be sent now, bytes/s; 0: any.  Thread: any. */
+uint64_t move_rate(struct move *m);
+/* Look at the guest's write latency, at most twice a second.  Thread: main. */
+void limit_look(struct move *m);
+/* The guest stands still or is through: only --bandwidth counts.  Thread: main. */
+void limit_no_latency(struct move *m);
+
+/* --- ctl.c: the control socket, in the run directory --- */
+MUST_CHECK bool ctl_start(struct move *m, struct err *e);
+/* What who waits for the end is told. */
+void ctl_result(struct move *m, const struct move_result *r);
+/* Tell them, and end.  NULL is allowed for m->ctl. */
+void ctl_stop(struct move *m);
 
 /* --- connect.c: lock, source, tunnel, the destination's libvirt --- */
 bool connect_run(struct move *m, struct err *e);

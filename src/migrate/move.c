@@ -76,7 +76,11 @@ struct move *move_new(const struct move_cfg *cfg, struct cancel *cancel)
     m->progress.ratio = 1;
     m->progress.budget_ms = cfg->max_downtime_ms;
     atomic_init(&m->budget_ms, cfg->max_downtime_ms);
-    atomic_init(&m->hold, false);
+    m->progress.rate_limit = cfg->bandwidth;
+    m->progress.guest_write_ms = m->latency.worst_ms = -1;
+    atomic_init(&m->hold, cfg->hold);
+    atomic_init(&m->bandwidth, cfg->bandwidth);
+    atomic_init(&m->guest_latency_ms, cfg->guest_latency_ms);
     snprintf(m->progress.domain, sizeof m->progress.domain, "%s", cfg->domain);
     snprintf(m->progress.dest, sizeof m->progress.dest, "%s", cfg->dest.host);
     return m;
@@ -108,6 +112,8 @@ uint64_t move_budget(const struct move *m)
 void move_enter(struct move *m, enum move_phase phase)
 {
     log_debug("phase", "%s", phase_names[phase]);
+    if (phase == MOVE_SWITCH)
+        limit_no_latency(m);
     LOCK_SCOPE(&m->lock);
     m->progress.phase = phase;
     m->progress.why[0] = '\0';
@@ -255,6 +261,7 @@ static void fill_result(struct move *m, const struct err *e, struct move_result 
     if (out->status == 4 && out->where == MOVE_NOWHERE)
         out->status = 5;
     out->pause_ms = m->pause_ms;
+    out->budget_ms = move_budget(m);
     out->elapsed_ms = clock_ms() - m->started_ms;
     out->rounds = m->round;
     out->retries = m->retries;
@@ -310,7 +317,7 @@ static bool start(struct move *m, struct err *e)
         return false;
     paths_run_dir(m->run_dir, m->id);
     paths_state_dir(m->state_dir, m->id);
-    if (m->cfg->timeout_ms != 0)
+    if (m->cfg->timeout_ms != 0 && !m->cfg->hold)
         m->timeout_at_ms = (uint64_t)m->started_ms + m->cfg->timeout_ms;
     return watcher_start(m, e);
 }
@@ -331,6 +338,7 @@ void move_run(struct move *m, struct move_result *out)
     fill_result(m, &e, out);
     count_link(m, out);
     move_enter(m, MOVE_DONE);
+    ctl_result(m, out);
     memory_close(m);
     connect_close(m);
     watcher_stop(m);

@@ -35,11 +35,33 @@ struct move_cfg {
     uint64_t timeout_ms;      /* of the whole move up to the switch; 0: none */
     unsigned retries;         /* of memory and switch, after the first try */
     uint64_t reconnect_ms;    /* how long a lost link is dialled again; 0: never */
+    uint64_t
+        guest_latency_ms;     /* of its writes, above which copying backs off; 0: any */
+    bool hold;                /* stay in step until move_set_switch() */
     int zstd;                 /* ZSTD_AUTO, ZSTD_OFF or a level */
     bool keep_source;         /* leave it defined there, shut off */
     bool remove_source_disks; /* after success */
     bool check_only;
+    const struct move_words *words; /* NULL: no control socket */
 };
+
+/* How cli/ writes things down: what the control socket answers with. */
+struct move_progress;
+struct move_result;
+struct move_words {
+    struct json_object *(*progress)(const struct move_progress *p);
+    struct json_object *(*result)(const struct move_cfg *cfg,
+                                  const struct move_result *r);
+};
+
+/* What can be changed while it runs, and within which bounds. */
+struct move_settings {
+    bool has_bandwidth, has_max_downtime, has_guest_latency;
+    uint64_t bandwidth, max_downtime_ms, guest_latency_ms; /* as in move_cfg */
+};
+enum { MOVE_RATE_MIN = 12500 }; /* 100 kbit/s: below, the heartbeat suffers */
+#define MOVE_RATE_MAX UINT64_C(125000000000) /* 1 Tbit/s */
+enum { MOVE_DOWNTIME_MAX_MS = 60000, MOVE_LATENCY_MAX_MS = 10000 };
 
 enum move_phase {
     MOVE_CONNECT,
@@ -90,7 +112,11 @@ struct move_progress {
     int64_t rtt_us;             /* -1: unknown */
     int64_t predicted_pause_ms; /* if switched now; -1: unknown */
     uint64_t budget_ms;
-    int64_t eta_ms; /* to the switch; -1: unknown */
+    uint64_t rate_limit; /* bytes/s on the wire, in force now; 0: none */
+    double
+        guest_write_ms; /* what its writes take, with --guest-latency; <= 0: unknown */
+    bool held;          /* --hold: in step, until it is told to switch */
+    int64_t eta_ms;     /* to the switch; -1: unknown */
     enum move_trend trend;
     bool released; /* too late to stop: it goes forward */
     char why[160]; /* why it has not switched yet, for people; or "" */
@@ -108,6 +134,7 @@ struct move_result {
     struct err err;           /* ERR_NONE on success */
     struct findings findings; /* of preflight */
     int64_t pause_ms;         /* measured; -1: the guest was not paused */
+    uint64_t budget_ms;       /* the pause that was allowed at the end */
     int64_t elapsed_ms;
     unsigned rounds;
     unsigned retries;               /* so often memory and switch began again */
@@ -136,6 +163,13 @@ struct move *move_new(const struct move_cfg *cfg, struct cancel *cancel);
 void move_run(struct move *m, struct move_result *out);
 /* Thread: any, while the move exists. */
 void move_progress(struct move *m, struct move_progress *out);
+/* Change what is set in @s; takes effect at once, and all or nothing.  Thread: any.
+ * Errors: ERR_USAGE out of bounds; ERR_REFUSED too late, the switch has begun. */
+MUST_CHECK bool move_set(struct move *m, const struct move_settings *s, struct err *e);
+/* --hold ends.  Thread: any.  Errors: ERR_REFUSED it is not held. */
+MUST_CHECK bool move_set_switch(struct move *m, struct err *e);
+/* As Ctrl-C.  Thread: any.  Errors: ERR_REFUSED too late to go back. */
+MUST_CHECK bool move_abort(struct move *m, struct err *e);
 void move_free(struct move *m);
 
 #endif

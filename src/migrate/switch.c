@@ -23,13 +23,15 @@ void switch_pause_begins(struct move *m, int64_t at_ns)
 {
     int_fast64_t none = 0;
     struct err e = { 0 };
+    char word[64];
 
     if (m->facts.run != VDOM_RUNNING ||
         !atomic_compare_exchange_strong(&m->paused_at_ns, &none, at_ns))
         return;
     atomic_store(&m->pause_deadline_ms,
                  at_ns / NS_PER_MS + (int64_t)move_budget(m) + PAUSE_SLACK_MS);
-    if (!guard_say(m, "suspending", &e))
+    snprintf(word, sizeof word, "suspending %llu", (unsigned long long)move_budget(m));
+    if (!guard_say(m, word, &e))
         log_warn("switch", "%s", e.msg);
 }
 

@@ -100,8 +100,8 @@ static void estimate(struct move *m)
                : dirty < rate * 0.8  ? MOVE_TREND_CONVERGING
                : dirty < rate * 1.05 ? MOVE_TREND_STEADY
                                      : MOVE_TREND_DIVERGING;
-    p->eta_ms = p->trend == MOVE_TREND_CONVERGING && p->phase >= MOVE_BULK &&
-                        p->phase <= MOVE_MEMORY
+    p->eta_ms = !atomic_load(&m->hold) && p->trend == MOVE_TREND_CONVERGING &&
+                        p->phase >= MOVE_BULK && p->phase <= MOVE_MEMORY
                     ? (int64_t)(left * MS_PER_S / (rate - dirty))
                     : -1;
 }

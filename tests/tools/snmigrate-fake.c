@@ -311,6 +311,7 @@ void move_run(struct move *m, struct move_result *out)
     if (m->cfg->check_only && out->status == 0)
         out->where = MOVE_AT_SOURCE;
     out->pause_ms = late && !early && !cancelled ? 87 : -1;
+    out->budget_ms = m->cfg->max_downtime_ms;
     out->elapsed_ms = clock_ms() - m->started_ms;
     if (!early) {
         out->rounds = 7;

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "cli/json_in.h"
 #include "cli/json_out.h"
 
 /* @o as --json writes it is @wanted, with ' for ".  Releases it. */
@@ -37,6 +38,9 @@ static void json_out__progress_has_every_field(void **state)
         .rtt_us = 1240,
         .predicted_pause_ms = 210,
         .budget_ms = 300,
+        .rate_limit = 50000000,
+        .guest_write_ms = 3.1,
+        .held = true,
         .eta_ms = 90,
         .trend = MOVE_TREND_CONVERGING,
         .why = "because",
@@ -50,7 +54,8 @@ static void json_out__progress_has_every_field(void **state)
         "'done':50,'dirty':7,'rate':3,'dirty_rate':1}],'ram':{'name':'RAM',"
         "'size':4000,'total':4000,'done':1000,'dirty':300,'rate':10,'dirty_rate':20},"
         "'sent':5,'sent_rate':6,'ratio':2.10,'rtt_us':1240,"
-        "'predicted_pause_ms':210,'budget_ms':300,'eta_ms':90,"
+        "'predicted_pause_ms':210,'budget_ms':300,'rate_limit':50000000,"
+        "'guest_write_us':3100,'held':true,'eta_ms':90,"
         "'trend':'converging','why':'because'}");
 }
 
@@ -72,7 +77,8 @@ static void json_out__unknown_is_null(void **state)
                 "'elapsed_ms':0,'round':0,'disks':[{'name':'vda','size':0,'total':0,"
                 "'done':0,'dirty':0,'rate':null,'dirty_rate':null}],'ram':null,"
                 "'sent':0,'sent_rate':0,'ratio':1.00,'rtt_us':null,"
-                "'predicted_pause_ms':null,'budget_ms':0,'eta_ms':null,"
+                "'predicted_pause_ms':null,'budget_ms':0,'rate_limit':0,"
+                "'guest_write_us':null,'held':false,'eta_ms':null,"
                 "'trend':'unknown','why':''}");
 }
 
@@ -103,6 +109,7 @@ static void json_out__result_has_every_field(void **state)
         .where = MOVE_AT_DESTINATION,
         .state = "running",
         .pause_ms = 87,
+        .budget_ms = 300,
         .elapsed_ms = 192000,
         .rounds = 4,
         .retries = 2,
@@ -143,7 +150,9 @@ static void json_out__failed_result_says_why(void **state)
 
     (void)state;
     check.check_only = true;
-    result = (struct move_result){ .status = 9, .where = MOVE_UNKNOWN, .pause_ms = -1 };
+    result = (struct move_result){
+        .status = 9, .where = MOVE_UNKNOWN, .pause_ms = -1, .budget_ms = 300
+    };
     err_set(&result.err, ERR_CONNECT, 111, "hostb");
     err_next(&result.err, "Look there.");
     assert_json(
@@ -184,6 +193,52 @@ static void json_out__write_is_one_line(void **state)
     assert_string_equal(text, "{\"path\":\"/a/b\\n\"}\n");
 }
 
+/* What a running move writes, another snmigrate reads. */
+static void json_out__progress_can_be_read_back(void **state)
+{
+    static struct move_progress p, q;
+    struct err e;
+
+    (void)state;
+    p = (struct move_progress){
+        .phase = MOVE_MEMORY,
+        .domain = "web\xc3\xa4",
+        .dest = "hostb",
+        .elapsed_ms = 1234,
+        .round = 3,
+        .disks = { { "vda", 100, 90, 80, 7, 1e6, -1 } },
+        .ndisks = 1,
+        .ram = { "RAM", 50, 40, 30, 10, 2e6, 3e6 },
+        .sent = 77,
+        .sent_rate = 5e6,
+        .ratio = 1.5,
+        .rtt_us = -1,
+        .predicted_pause_ms = 210,
+        .budget_ms = 300,
+        .rate_limit = 1000000,
+        .guest_write_ms = 3.5,
+        .held = true,
+        .eta_ms = -1,
+        .trend = MOVE_TREND_STEADY,
+        .why = "because",
+    };
+    AUTO(json_put) struct json_object *o = json_out_progress(&p);
+    assert_true(json_in_progress(o, &q, &e));
+    assert_memory_equal(&p, &q, sizeof p);
+
+    /* Without any one of its members it is refused, or the member is optional; with one of
+     * another type, too; never a crash. */
+    static const char *const keys[] = { "phase", "domain", "disks", "ram",   "sent",
+                                        "trend", "why",    "held",  "rtt_us" };
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        AUTO(json_put) struct json_object *bad = json_out_progress(&p);
+
+        json_object_object_add(bad, keys[i], json_object_new_double(-0.5));
+        assert_int_equal(json_in_progress(bad, &q, &e), strcmp(keys[i], "rtt_us") == 0);
+    }
+    assert_int_equal(q.rtt_us, -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -192,6 +247,7 @@ int main(void)
         TEST(json_out__finding_has_every_field),
         TEST(json_out__result_has_every_field),
         TEST(json_out__failed_result_says_why),
+        TEST(json_out__progress_can_be_read_back),
         TEST(json_out__foreign_strings_are_cleaned),
         TEST(json_out__write_is_one_line),
     };

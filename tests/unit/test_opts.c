@@ -316,6 +316,45 @@ static void opts__help_fits_into_80_columns(void **state)
             fail_msg("over 80 columns: %.100s", line);
 }
 
+static void opts__settings_are_checked_as_the_options_are(void **state)
+{
+    static const struct {
+        const char *text, *what, *then;
+    } bad[] = {
+        { "bandwith=1M", "bandwith", "bandwidth, max-downtime, guest-latency" },
+        { "", "nothing that can be set", "bandwidth" },
+        { "=1M", "nothing that can be set", "bandwidth" },
+        { "bandwidth", "needs a value", "" },
+        { "bandwidth=", "--bandwidth", "bandwidth=none" },
+        { "bandwidth=1", "unit", "bandwidth=none" },
+        { "bandwidth=1K", "100Kbit", "bandwidth=none" },
+        { "max-downtime=none", "--max-downtime", "" },
+        { "max-downtime=61s", "1m 0s", "" },
+        { "guest-latency=20", "--guest-latency", "none" },
+        { "hold=1", "hold", "" },
+    };
+    struct move_settings s = { 0 };
+    struct err e;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        memset(&e, 0, sizeof e);
+        assert_err(opts_setting(bad[i].text, &s, &e), e, ERR_USAGE);
+        assert_contains(e.msg, bad[i].what);
+        assert_contains(e.next, bad[i].then);
+    }
+    assert_false(s.has_bandwidth || s.has_max_downtime || s.has_guest_latency);
+    assert_ok(opts_setting("bandwidth=400Mbit", &s, &e), e);
+    assert_true(s.has_bandwidth && !s.has_max_downtime && s.bandwidth == 50000000);
+    assert_ok(opts_setting("max-downtime=1s", &s, &e), e);
+    assert_true(s.has_max_downtime && s.max_downtime_ms == 1000);
+    assert_ok(opts_setting("guest-latency=20ms", &s, &e), e);
+    assert_true(s.has_guest_latency && s.guest_latency_ms == 20);
+    assert_ok(opts_setting("bandwidth=none", &s, &e), e);
+    assert_ok(opts_setting("guest-latency=none", &s, &e), e);
+    assert_true(s.bandwidth == 0 && s.guest_latency_ms == 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -336,6 +375,7 @@ int main(void)
         TEST(opts__value_missing_or_unwanted),
         TEST(opts__help_and_version_need_nothing_else),
         TEST(opts__help_fits_into_80_columns),
+        TEST(opts__settings_are_checked_as_the_options_are),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -74,15 +74,64 @@ static void rate__no_limit_never_waits(void **state)
     assert_int_equal(rate_wait_ns(&r, 0), 0);
 }
 
-static void rate__idle_time_saves_a_tenth_of_a_second(void **state)
+static void rate__idle_time_saves_a_twentieth_of_a_second(void **state)
 {
     struct rate r = { 0 };
 
     (void)state;
     rate_set(&r, 1000000, 0);
     assert_int_equal(rate_wait_ns(&r, 1000 * second), 0);
-    rate_take(&r, 100000, 1000 * second);
+    rate_take(&r, 50000, 1000 * second);
     assert_true(rate_wait_ns(&r, 1000 * second) > 0);
+}
+
+/* A sender that now and then comes late, or has nothing to send, sees none of 2 s carry more
+ * than 5 % too much; nor too little, when it is never more than 40 ms late. */
+static void rate__no_two_seconds_are_off_by_a_twentieth(void **state)
+{
+    enum { MS = 30000, WINDOW = 2000 };
+    static uint64_t at[MS + 1]; /* bytes sent up to then */
+    static const uint64_t limits[] = { 1000000, 6250000, 50000000 };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
+        struct rate r = { 0 };
+        uint64_t sent = 0, seed = 42 + i;
+        int64_t late = 0;
+
+        rate_set(&r, limits[i], 0);
+        for (int64_t ms = 0; ms <= MS; ms++) {
+            at[ms] = sent;
+            if (late > 0 && late-- > 0)
+                continue;
+            while (rate_wait_ns(&r, ms * 1000000) == 0) {
+                rate_take(&r, rate_burst(&r), ms * 1000000);
+                sent += rate_burst(&r);
+            }
+            seed = seed * 6364136223846793005u + 1442695040888963407u;
+            if (seed >> 56 < 4) /* one in 64 */
+                late = (int64_t)(seed >> 40) % (ms < MS / 2 ? 40 : 400);
+        }
+        for (int64_t ms = 0; ms + WINDOW <= MS; ms++) {
+            const double part =
+                (double)(at[ms + WINDOW] - at[ms]) / (2 * (double)limits[i]);
+
+            if (part > 1.05 || (ms + WINDOW < MS / 2 && part < 0.95))
+                fail_msg("%.3f of the limit from %d ms on", part, (int)ms);
+        }
+    }
+}
+
+static void rate__less_asks_for_no_more_time(void **state)
+{
+    struct rate r = { 0 };
+
+    (void)state;
+    rate_set(&r, 100000000, 0);
+    rate_take(&r, 10000000, 0); /* 100 ms of it */
+    rate_set(&r, 100000, 0);
+    assert_true(rate_wait_ns(&r, 0) > second / 20);
+    assert_true(rate_wait_ns(&r, 0) < second / 5);
 }
 
 static void rate__what_did_not_wait_is_owed(void **state)
@@ -118,7 +167,9 @@ int main(void)
         TEST(rate__limit_holds_over_time),
         TEST(rate__asking_often_loses_nothing),
         TEST(rate__no_limit_never_waits),
-        TEST(rate__idle_time_saves_a_tenth_of_a_second),
+        TEST(rate__idle_time_saves_a_twentieth_of_a_second),
+        TEST(rate__no_two_seconds_are_off_by_a_twentieth),
+        TEST(rate__less_asks_for_no_more_time),
         TEST(rate__what_did_not_wait_is_owed),
         TEST(rate__change_takes_effect_at_once),
     };

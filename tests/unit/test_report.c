@@ -20,6 +20,7 @@ static struct move_result *moved(void)
         .where = MOVE_AT_DESTINATION,
         .state = "running",
         .pause_ms = 87,
+        .budget_ms = 300,
         .elapsed_ms = 192 * 1000,
         .rounds = 4,
         .disk_bytes = 12 * GIB,

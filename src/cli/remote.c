@@ -1,0 +1,358 @@
+/* What is said to a running move of this host, and by it.
+ *
+ * Its snmigrate is asked over the socket in its run directory (migrate/ctl.h).  A socket at
+ * which nobody listens is what a killed one left: said, and otherwise passed over. */
+#include "cli/remote.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/units.h"
+#include "base/unix.h"
+#include "cli/json_in.h"
+#include "cli/json_out.h"
+#include "cli/opts.h"
+#include "cli/render.h"
+#include "cli/report.h"
+#include "migrate/ctl.h"
+
+enum { OK = 0, USAGE = 2, NONE = 3, FAILED = 4, INTERRUPTED = 130 };
+enum { ASK_MS = 3000 }; /* a move answers at once, on a busy host too */
+
+struct remote {
+    const char *word, *domain; /* @domain NULL: all */
+    bool json, help, utf8;
+    struct ctl_request request;
+
+    struct ctl_move moves[CTL_MOVES_MAX];
+    size_t n;
+    unsigned silent;                         /* that listen and do not answer */
+    struct json_object *said[CTL_MOVES_MAX]; /* status of each; NULL: none */
+};
+
+bool remote_is_command(const char *word)
+{
+    static const char *const words[] = { "status", "set", "switch", "abort" };
+
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (strcmp(word, words[i]) == 0)
+            return true;
+    return false;
+}
+
+/* --- saying --- */
+
+static int fail(const struct remote *r, const struct err *e, int status)
+{
+    AUTO(text_fini) struct text t = { .utf8 = r->utf8 };
+    struct err ignored;
+
+    report_error(&t, e);
+    if (!fd_write_all(STDERR_FILENO, t.buf, t.len, &ignored))
+        return status; /* nobody reads it */
+    return status;
+}
+
+/* @t and a newline, to stdout. */
+static int say(const struct remote *r, struct text *t)
+{
+    struct err e;
+
+    text_newline(t);
+    return fd_write_all(STDOUT_FILENO, t->buf, t->len, &e) ? OK : fail(r, &e, FAILED);
+}
+
+static int say_json(const struct remote *r, struct json_object *o)
+{
+    struct err e;
+
+    return json_out_write(STDOUT_FILENO, json_object_get(o), &e) ? OK
+                                                                 : fail(r, &e, FAILED);
+}
+
+static void warn(const struct remote *r, const char *what, const struct ctl_move *m)
+{
+    AUTO(text_fini) struct text t = { .utf8 = r->utf8 };
+    struct err e;
+
+    text_printf(&t, TEXT_PLAIN, "snmigrate: domain %s: %s", m->uuid, what);
+    text_newline(&t);
+    if (!fd_write_all(STDERR_FILENO, t.buf, t.len, &e))
+        return; /* nobody reads it */
+}
+
+/* --- asking --- */
+
+/* The status of one move; false: there is none to be had, *e says why. */
+static bool ask(const struct ctl_move *m, struct json_object **out, struct err *e)
+{
+    const struct ctl_request r = { .todo = CTL_STATUS };
+    AUTO(json_put) struct json_object *reply = NULL;
+    struct json_object *move;
+
+    if (!ctl_call(m->path, &r, ASK_MS, &reply, NULL, e) ||
+        !ctl_take_reply(reply, &move, e))
+        return false;
+    if (move == NULL)
+        return err_set(e, ERR_PROTO, 0, "it says nothing of its move");
+    *out = json_object_get(move);
+    return true;
+}
+
+static bool is_meant(const struct remote *r, const struct ctl_move *m,
+                     struct json_object *said)
+{
+    const char *name;
+    struct err e;
+
+    return r->domain == NULL || strcasecmp(r->domain, m->uuid) == 0 ||
+           (said != NULL && json_get_str(said, "domain", &name, &e) &&
+            strcmp(name, r->domain) == 0);
+}
+
+/* Ask all; r->moves keeps those that are meant and answered.  One that was killed is
+ * mentioned, unless another is asked for. */
+static void ask_all(struct remote *r)
+{
+    const size_t n = ctl_list(r->moves, CTL_MOVES_MAX);
+
+    for (size_t i = 0; i < n; i++) {
+        struct json_object *said = NULL;
+        struct err e = { 0 };
+
+        const bool ok = ask(&r->moves[i], &said, &e);
+        if (ok && is_meant(r, &r->moves[i], said)) {
+            r->moves[r->n] = r->moves[i];
+            r->said[r->n++] = said;
+            continue;
+        }
+        json_object_put(said);
+        if (ok)
+            continue;
+        if (e.kind == ERR_LINK && is_meant(r, &r->moves[i], NULL))
+            warn(r,
+                 "its snmigrate was killed; its guard brings the guest to one owner, "
+                 "and "
+                 "the next move of it removes what is left",
+                 &r->moves[i]);
+        else if (e.kind != ERR_LINK) {
+            r->silent++;
+            warn(r, e.msg, &r->moves[i]);
+        }
+    }
+}
+
+static int no_such_move(const struct remote *r)
+{
+    struct err e;
+    char shown[300];
+
+    err_set(&e, ERR_REFUSED, 0, "no move of '%s' is running on this host%s",
+            log_clean(shown, sizeof shown, r->domain),
+            r->silent > 0 ? ", or it does not answer" : "");
+    err_next(&e, "See what is with: snmigrate status (a DOMAIN is a name or uuid)");
+    return fail(r, &e, NONE);
+}
+
+/* --- status --- */
+
+static int say_status(const struct remote *r, struct json_object *said)
+{
+    AUTO(text_fini) struct text t = { .utf8 = r->utf8 };
+    static struct move_progress p; /* large, and one at a time */
+    char time[UNITS_LEN];
+    struct err e;
+
+    if (r->json)
+        return say_json(r, said);
+    if (!json_in_progress(said, &p, &e)) {
+        err_wrap(&e, "a move that another version of snmigrate runs");
+        return fail(r, &e, FAILED);
+    }
+    text_printf(&t, TEXT_PLAIN, "[%s, to %s] ", units_time(time, p.elapsed_ms), p.dest);
+    render_plain(&t, &p);
+    return say(r, &t);
+}
+
+static int run_status(struct remote *r)
+{
+    int status = r->silent > 0 ? FAILED : OK;
+
+    if (r->n == 0 && r->domain != NULL)
+        return no_such_move(r);
+    if (r->n == 0 && status == OK && !r->json) {
+        AUTO(text_fini) struct text t = { .utf8 = r->utf8 };
+
+        text_put(&t, TEXT_PLAIN, "no domain is being moved from this host");
+        return say(r, &t);
+    }
+    for (size_t i = 0; i < r->n; i++) {
+        const int one = say_status(r, r->said[i]);
+
+        status = one != OK ? one : status;
+    }
+    return status;
+}
+
+/* --- set, switch, abort --- */
+
+/* "web01: running on hosta (source)" and, if it failed, why. */
+static int say_result(const struct remote *r, struct json_object *o)
+{
+    AUTO(text_fini) struct text t = { .utf8 = r->utf8 };
+    const char *domain, *where, *state, *src, *dst, *what;
+    struct json_object *error;
+    struct err e;
+    uint64_t status;
+
+    if (!json_get_u64(o, "status", &status, &e) ||
+        !json_get_str(o, "domain", &domain, &e) ||
+        !json_get_str(o, "guest_location", &where, &e) ||
+        !json_get_str(o, "guest_state", &state, &e) ||
+        !json_get_str(o, "source", &src, &e) ||
+        !json_get_str(o, "destination", &dst, &e))
+        return fail(r, &e, FAILED);
+    const bool at_src = strcmp(where, "source") == 0;
+    const bool placed = at_src || strcmp(where, "destination") == 0;
+
+    if (r->json && say_json(r, o) != OK)
+        return FAILED;
+    text_printf(&t, TEXT_PLAIN, "%s: ", domain);
+    if (placed)
+        text_printf(&t, TEXT_PLAIN, "%s on %s (%s)", state, at_src ? src : dst, where);
+    else
+        text_printf(&t, TEXT_PLAIN, "%s", where);
+    if (status != INTERRUPTED && json_has(o, "error") &&
+        json_get_object(o, "error", &error, &e) &&
+        json_get_str(error, "what", &what, &e))
+        text_printf(&t, TEXT_PLAIN, "; %s", what);
+    if (!r->json && say(r, &t) != OK)
+        return FAILED;
+    if (r->request.todo != CTL_ABORT)
+        return (int)status;
+    /* It was too far, although it was not known yet. */
+    return status == INTERRUPTED ? OK : status == 0 || status == 6 ? NONE : (int)status;
+}
+
+static int wait_for_end(const struct remote *r, int fd)
+{
+    AUTO(json_put) struct json_object *reply = NULL;
+    struct json_object *result;
+    struct err e = { 0 };
+
+    if (!r->json && isatty(STDERR_FILENO))
+        fputs("waiting for its end; Ctrl-C ends only the waiting\n", stderr);
+    if (!ctl_read(fd, -1, &reply, &e)) {
+        if (e.kind == ERR_LINK) {
+            err_set(&e, ERR_LINK, 0, "the snmigrate of '%s' was killed before its end",
+                    r->domain);
+            err_next(&e, "Its guard brings the guest to one owner: virsh domstate %s",
+                     r->domain);
+        }
+        return fail(r, &e, FAILED);
+    }
+    if (!ctl_take_reply(reply, &result, &e))
+        return fail(r, &e, FAILED);
+    return result != NULL ? say_result(r, result) : FAILED;
+}
+
+static int run_request(struct remote *r)
+{
+    AUTO(json_put) struct json_object *reply = NULL;
+    AUTO(fd_close) int fd = -1;
+    struct json_object *move;
+    struct err e = { 0 };
+
+    if (r->n == 0)
+        return no_such_move(r);
+    if (!ctl_call(r->moves[0].path, &r->request, ASK_MS, &reply, &fd, &e) ||
+        !ctl_take_reply(reply, &move, &e)) {
+        char shown[300];
+
+        err_wrap(&e, "%s", log_clean(shown, sizeof shown, r->domain));
+        return fail(r, &e,
+                    e.kind == ERR_REFUSED || e.kind == ERR_USAGE ? NONE : FAILED);
+    }
+    if (r->request.wait)
+        return wait_for_end(r, fd);
+    return move != NULL ? say_status(r, move) : OK;
+}
+
+/* --- the command line --- */
+
+static bool take_operands(struct remote *r, int n, char **v, struct err *e)
+{
+    const bool set = r->request.todo == CTL_SET;
+
+    if (n == 0 && r->request.todo == CTL_STATUS)
+        return true;
+    if (n == 0)
+        return err_set(e, ERR_USAGE, 0, "snmigrate %s: DOMAIN is missing", r->word);
+    if (v[0][0] == '\0')
+        return err_set(e, ERR_USAGE, 0, "DOMAIN is empty");
+    r->domain = v[0];
+    if (n > 1 && !set)
+        return err_set(e, ERR_USAGE, 0, "\"%.100s\" is one argument too many", v[1]);
+    if (n == 1 && set) {
+        err_set(e, ERR_USAGE, 0, "nothing to set");
+        return err_next(e, "As in: snmigrate set %.100s bandwidth=400Mbit", r->domain);
+    }
+    for (int i = 1; i < n; i++)
+        if (!opts_setting(v[i], &r->request.set, e))
+            return false;
+    return true;
+}
+
+static bool parse(struct remote *r, int argc, char **argv, struct err *e)
+{
+    int n = 0;
+    bool options = true;
+
+    r->word = argv[0];
+    r->request.todo = strcmp(r->word, "status") == 0   ? CTL_STATUS
+                      : strcmp(r->word, "set") == 0    ? CTL_SET
+                      : strcmp(r->word, "switch") == 0 ? CTL_SWITCH
+                                                       : CTL_ABORT;
+    r->request.wait = r->request.todo >= CTL_SWITCH;
+    for (int i = 1; i < argc; i++) {
+        if (!options || argv[i][0] != '-')
+            argv[n++] = argv[i];
+        else if (strcmp(argv[i], "--") == 0)
+            options = false;
+        else if (strcmp(argv[i], "--json") == 0)
+            r->json = true;
+        else if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            r->help = true;
+        else
+            return err_set(e, ERR_USAGE, 0, "snmigrate %s has no option %.100s",
+                           r->word, argv[i]);
+    }
+    return r->help || take_operands(r, n, argv, e);
+}
+
+int remote_main(int argc, char **argv, bool utf8)
+{
+    static struct remote r;
+    struct err e = { 0 };
+
+    r.utf8 = utf8;
+    log_init(LOG_WARN, "src");
+    if (!parse(&r, argc, argv, &e)) {
+        err_next(&e, "See: snmigrate --help");
+        return fail(&r, &e, USAGE);
+    }
+    if (r.help) {
+        opts_help(stdout);
+        return fflush(stdout) == 0 ? OK : USAGE;
+    }
+    ask_all(&r);
+    const int status = r.request.todo == CTL_STATUS ? run_status(&r) : run_request(&r);
+    for (size_t i = 0; i < r.n; i++)
+        json_object_put(r.said[i]);
+    return status;
+}
