@@ -12,6 +12,7 @@
 
 struct json_object *json_out_progress(const struct move_progress *p);
 struct json_object *json_out_finding(const struct finding *f);
+struct json_object *json_out_forecast(const struct forecast *f);
 struct json_object *json_out_result(const struct move_cfg *cfg,
                                     const struct move_result *r);
 

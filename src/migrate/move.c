@@ -28,12 +28,17 @@ static const struct phase phases[] = {
     { "commit",    commit_run,    NULL,          true  },
     { "finish",    finish_run,    NULL,          false },
 };
-enum { CHECK_PHASES = 2 }; /* --check does these only */
+/* --check */
+static const struct phase check_phases[] = {
+    { "connect",   connect_run,   NULL,          false },
+    { "preflight", preflight_run, NULL,          false },
+    { "forecast",  survey_run,    survey_undo,   false },
+};
 
 static const char *const phase_names[] = {
     [MOVE_CONNECT] = "connect", [MOVE_PREFLIGHT] = "preflight",
-    [MOVE_PREPARE] = "prepare", [MOVE_BULK] = "bulk", [MOVE_ROUNDS] = "rounds",
-    [MOVE_MEMORY] = "memory", [MOVE_SWITCH] = "switch", [MOVE_COMMIT] = "commit",
+    [MOVE_FORECAST] = "forecast", [MOVE_PREPARE] = "prepare", [MOVE_BULK] = "bulk",
+    [MOVE_ROUNDS] = "rounds", [MOVE_MEMORY] = "memory", [MOVE_SWITCH] = "switch", [MOVE_COMMIT] = "commit",
     [MOVE_FINISH] = "finish", [MOVE_UNDO] = "undo", [MOVE_DONE] = "done",
 };
 static_assert(sizeof phase_names / sizeof phase_names[0] == MOVE_PHASES,
@@ -66,7 +71,7 @@ struct move *move_new(const struct move_cfg *cfg, struct cancel *cancel)
     m->user = cancel;
     m->lock_fd = -1;
     m->qemu_pidfd = -1;
-    m->pause_ms = -1;
+    m->pause_ms = m->pause.total_ms = -1;
     m->progress.rtt_us = -1;
     m->progress.predicted_pause_ms = -1;
     m->progress.eta_ms = -1;
@@ -252,6 +257,10 @@ static void fill_result(struct move *m, const struct err *e, struct move_result 
     if (out->status == 4 && out->where == MOVE_NOWHERE)
         out->status = 5;
     out->pause_ms = m->pause_ms;
+    out->pause = m->pause;
+    out->greeting = m->greeting;
+    out->forecast = m->foresee.out;
+    out->forecast_at_ms = m->foresee.at_ms;
     out->elapsed_ms = clock_ms() - m->started_ms;
     out->rounds = m->round;
     out->disk_bytes = m->moved_disk;
@@ -310,13 +319,15 @@ static bool start(struct move *m, struct err *e)
 
 void move_run(struct move *m, struct move_result *out)
 {
-    const size_t n =
-        m->cfg->check_only ? CHECK_PHASES : sizeof phases / sizeof phases[0];
+    const bool check = m->cfg->check_only;
+    const struct phase *const tab = check ? check_phases : phases;
+    const size_t n = check ? sizeof check_phases / sizeof check_phases[0]
+                           : sizeof phases / sizeof phases[0];
     struct err e = { 0 };
 
     memset(out, 0, sizeof *out);
     m->started_ms = clock_ms();
-    const bool ok = start(m, &e) && phases_run(phases, n, m, move_failed, &e);
+    const bool ok = start(m, &e) && phases_run(tab, n, m, move_failed, &e);
 
     if (ok)
         e = (struct err){ 0 };
