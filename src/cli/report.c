@@ -318,7 +318,7 @@ static void put_details(struct text *t, const struct move_cfg *cfg,
         put_forecast(t, &r->forecast);
     put_pause(t, cfg, r);
     put_amounts(t, r);
-    if (arrived)
+    if (arrived && !cfg->check_only)
         put_foreseen(t, r);
     if (arrived)
         put_disks(t, cfg, r);

@@ -2,6 +2,7 @@
  *
  * Nothing waits for it: the rates are those of the copying that goes on anyway, the bitmaps
  * are there, QEMU measures RAM beside it. */
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -15,7 +16,6 @@
 enum {
     LOOK_MS = 3000,      /* into the bulk pass, if it lasts so long */
     RAM_S = 1,           /* QEMU's look at RAM */
-    RAM_LOOK = 4 << 20,  /* bytes of RAM that are compressed for a try */
     RAM_MOST = 400 << 20 /* bytes/s that a QEMU sends of RAM through us, seen */
 };
 
@@ -27,23 +27,18 @@ void foresee_fixed(struct move *m, struct forecast_in *in)
     in->end_ms = FORESEE_END_MS;
 }
 
-/* Where nothing can be seen all of RAM counts, and shrinks as disks do. */
-void foresee_ram(struct move *m, struct forecast_in *in)
+double foresee_ram(struct move *m, struct foresee_ram *ram)
 {
-    AUTO(mem_free) uint8_t *buf = malloc(RAM_LOOK);
-    struct procmem p = { .buf = buf, .size = buf != NULL ? RAM_LOOK : 0 };
+    struct procmem p = { .buf = ram->sample, .size = sizeof ram->sample };
     struct err e = { 0 };
 
-    in->ram_bytes = m->info.memory;
-    in->ram_ratio = in->disk_ratio;
-    if (procmem_look(m->facts.pid, m->info.memory, &p, &e)) {
-        in->ram_bytes = (uint64_t)((double)m->info.memory * p.used);
-        in->ram_ratio = zratio(p.buf, p.len, m->cfg->zstd);
-    } else {
+    if (!procmem_look(m->facts.pid, m->info.memory, &p, &e)) {
         log_debug("forecast", "memory: %s", e.msg);
+        p.used = 1;
     }
-    const double wire = in->disk_rate / in->disk_ratio;
-    in->ram_rate = wire * in->ram_ratio < RAM_MOST ? wire * in->ram_ratio : RAM_MOST;
+    ram->len = p.len;
+    ram->bytes = (uint64_t)((double)m->info.memory * p.used);
+    return zratio(ram->sample, ram->len, m->cfg->zstd);
 }
 
 void foresee_log(const struct forecast *f)
@@ -116,6 +111,26 @@ static void rates(const struct foresee_at *a, const struct foresee_at *b,
                          : 1;
 }
 
+/* RAM was not sent yet.  Where the link is what limits, it is so much faster as it shrinks
+ * better than the disks; where the CPUs are, zstd stores it as it is.  Unless --bandwidth
+ * tells, the middle is taken. */
+static void guess_ram(struct move *m, struct forecast_in *in)
+{
+    AUTO(mem_free) struct foresee_ram *ram = malloc(sizeof *ram);
+    const double wire = in->disk_rate / in->disk_ratio,
+                 most = (double)m->cfg->bandwidth;
+
+    in->ram_bytes = m->info.memory;
+    in->ram_ratio = 1;
+    if (ram != NULL) {
+        in->ram_ratio = foresee_ram(m, ram);
+        in->ram_bytes = ram->bytes;
+    }
+    if (most <= 0 || wire < most * 0.8)
+        in->ram_ratio = sqrt(in->ram_ratio);
+    in->ram_rate = fmin(wire * in->ram_ratio, RAM_MOST);
+}
+
 static void make(struct move *m, const struct foresee_at *now, bool over)
 {
     struct foresee *const f = &m->foresee;
@@ -132,7 +147,7 @@ static void make(struct move *m, const struct foresee_at *now, bool over)
     if (in.disk_bytes < now->copied)
         in.disk_bytes = now->copied;
     foresee_fixed(m, &in);
-    foresee_ram(m, &in);
+    guess_ram(m, &in);
     forecast_fit(&in.disk, f->points, f->n, (double)foresee_disk_size(m));
     if (vdom_dirty_rate(m->dom, &rate, &e) && rate >= 0) {
         ram.bytes = rate * RAM_S;

@@ -181,10 +181,16 @@ enum {
 /* The bulk pass begins; it goes on, or is @over. */
 void foresee_begin(struct move *m);
 void foresee_tick(struct move *m, bool over);
-/* Parts of what a forecast is made from: costs and budget; RAM's amount, ratio and rate (once
- * the disks' rate and ratio are there). */
+/* Of what a forecast is made: costs and budget; */
 void foresee_fixed(struct move *m, struct forecast_in *in);
-void foresee_ram(struct move *m, struct forecast_in *in);
+/* the guest's RAM: how much of it is not zero (all where that cannot be seen), and a sample
+ * of that.  Returns how the sample shrinks. */
+struct foresee_ram {
+    uint64_t bytes;
+    size_t len;
+    uint8_t sample[4 << 20];
+};
+double foresee_ram(struct move *m, struct foresee_ram *ram);
 uint64_t foresee_disk_size(const struct move *m);
 void foresee_log(const struct forecast *f);
 

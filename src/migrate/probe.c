@@ -41,8 +41,10 @@ struct map {
 
 struct sender {
     struct move *move;
-    const struct map *map;
+    const struct map *map; /* NULL: @ram is sent, over and over */
     size_t disk;
+    const uint8_t *ram;
+    size_t len;
     int fd;               /* into the tunnel; -1: none */
     unsigned first, step; /* which pieces are its */
     atomic_bool *stop;
@@ -215,69 +217,111 @@ static bool send_pieces(struct sender *s, struct err *e)
     return true;
 }
 
+static bool send_ram(struct sender *s, struct err *e)
+{
+    for (size_t at = 0; !over(s); at = at + PIECE < s->len ? at + PIECE : 0)
+        if (!send_some(s, s->ram + at, s->len - at < PIECE ? s->len - at : PIECE, e))
+            return false;
+    return true;
+}
+
 static void *send_thread(void *arg)
 {
     struct sender *const s = arg;
 
-    s->ok = send_pieces(s, &s->err);
+    s->ok = s->map != NULL ? send_pieces(s, &s->err) : send_ram(s, &s->err);
     return NULL;
 }
 
 /* --- measuring --- */
 
+/* All that send now. */
+struct cast {
+    struct move *move;
+    struct sender s[THREADS];
+    size_t n;
+    atomic_uint_fast64_t sent, read; /* by all; of the disks */
+    atomic_bool stop;
+};
+
 struct at {
     int64_t ns;
-    uint64_t sent, read; /* of the senders */
     uint64_t wire, plain;
 };
 
-static struct at look(struct move *m, atomic_uint_fast64_t *sent,
-                      atomic_uint_fast64_t *read)
+static struct at look(struct move *m)
 {
     struct link_stats st;
 
     link_stats(m->link, &st);
-    return (struct at){ clock_ns(), atomic_load(sent), atomic_load(read), st.sent,
-                        st.plain };
+    return (struct at){ clock_ns(), st.sent, st.plain };
 }
 
 /* The first part is not counted: pipes fill, zstd looks for its level. */
-static bool measure(struct move *m, int ms, atomic_uint_fast64_t *sent,
-                    atomic_uint_fast64_t *read, struct probe *out, struct err *e)
+static bool measure(struct cast *c, int ms, struct probe *out, struct err *e)
 {
+    struct move *const m = c->move;
+
     if (!cancel_sleep_ms(m->halt, ms / 3, e))
         return false;
-    const struct at a = look(m, sent, read);
+    const struct at a = look(m);
     if (!cancel_sleep_ms(m->halt, ms - ms / 3, e))
         return false;
-    const struct at b = look(m, sent, read);
+    const struct at b = look(m);
     const double s = (double)(b.ns - a.ns) / 1e9, wire = (double)(b.wire - a.wire);
-    /* Without zstd what was sent is what travels, but for what pipes hold. */
+    /* Without zstd what is sent is what travels. */
     const double plain = m->cfg->zstd == ZSTD_OFF ? wire : (double)(b.plain - a.plain);
 
     if (plain <= 0 || wire <= 0)
         return err_set(e, ERR_LINK, 0, "nothing of the probe arrived");
     out->rate = plain / s;
     out->ratio = plain / wire;
-    const double all = (double)b.read;
-    if (all > 0)
-        out->data = (uint64_t)((double)out->data * ((double)b.sent / all));
     return true;
 }
 
-static bool start_senders(struct sender *s, size_t n, struct err *e)
+static struct sender *add_sender(struct cast *c)
 {
-    for (size_t i = 0; i < n; i++) {
-        struct move *const m = s[i].move;
+    struct sender *const s = &c->s[c->n++];
 
-        if (!link_channel_pair(m->link, "probe", LINK_BULK, m->cfg->zstd, &s[i].fd, e))
+    *s = (struct sender){
+        .move = c->move, .fd = -1, .stop = &c->stop, .sent = &c->sent, .read = &c->read
+    };
+    return s;
+}
+
+static bool start_senders(struct cast *c, struct err *e)
+{
+    struct move *const m = c->move;
+
+    for (size_t i = 0; i < c->n; i++) {
+        struct sender *const s = &c->s[i];
+
+        if (!link_channel_pair(m->link, "probe", LINK_BULK, m->cfg->zstd, &s->fd, e))
             return false;
-        const int os = pthread_create(&s[i].thread, NULL, send_thread, &s[i]);
+        const int os = pthread_create(&s->thread, NULL, send_thread, s);
         if (os != 0)
             return err_set(e, ERR_SYS, os, "cannot start a thread");
-        s[i].started = true;
+        s->started = true;
     }
     return true;
+}
+
+static bool stop_senders(struct cast *c, bool ok, struct err *e)
+{
+    atomic_store(&c->stop, true);
+    for (size_t i = 0; i < c->n; i++) {
+        struct sender *const s = &c->s[i];
+
+        if (s->started)
+            pthread_join(s->thread, NULL);
+        if (s->fd >= 0)
+            close(s->fd);
+        /* What went wrong in a sender is why nothing arrived. */
+        if (s->started && !s->ok && (ok || e->kind != ERR_CANCELLED))
+            *e = s->err;
+        ok = ok && (!s->started || s->ok);
+    }
+    return ok;
 }
 
 /* The disk with the @n-th most data; every sender has one that has some. */
@@ -302,38 +346,35 @@ static size_t nth_disk(const struct map *maps, size_t disks, size_t n)
 static bool rehearse(struct move *m, const struct map *maps, int ms, struct probe *out,
                      struct err *e)
 {
-    struct sender s[THREADS];
-    atomic_uint_fast64_t sent = 0, read = 0;
-    atomic_bool stop = false;
+    struct cast c = { .move = m };
     const size_t disks = m->plan.n < THREADS ? m->plan.n : THREADS;
     const size_t n = 2 * disks < THREADS ? 2 * disks : THREADS;
 
     for (size_t i = 0; i < n; i++) {
-        const size_t disk = nth_disk(maps, m->plan.n, i % disks);
+        struct sender *const s = add_sender(&c);
 
-        s[i] = (struct sender){ .move = m,
-                                .map = &maps[disk],
-                                .disk = disk,
-                                .fd = -1,
-                                .first = (unsigned)i,
-                                .step = (unsigned)n,
-                                .stop = &stop,
-                                .sent = &sent,
-                                .read = &read };
+        s->disk = nth_disk(maps, m->plan.n, i % disks);
+        s->map = &maps[s->disk];
+        s->first = (unsigned)i;
+        s->step = (unsigned)n;
     }
-    bool ok = start_senders(s, n, e) && measure(m, ms, &sent, &read, out, e);
-    atomic_store(&stop, true);
-    for (size_t i = 0; i < n; i++) {
-        if (s[i].started)
-            pthread_join(s[i].thread, NULL);
-        if (s[i].fd >= 0)
-            close(s[i].fd);
-        /* What went wrong in a sender is why nothing arrived. */
-        if (s[i].started && !s[i].ok && (ok || e->kind != ERR_CANCELLED))
-            *e = s[i].err;
-        ok = ok && (!s[i].started || s[i].ok);
-    }
-    return ok;
+    if (!stop_senders(&c, start_senders(&c, e) && measure(&c, ms, out, e), e))
+        return false;
+    if (c.read > 0)
+        out->data = (uint64_t)((double)out->data * (double)c.sent / (double)c.read);
+    return true;
+}
+
+bool probe_ram(struct move *m, const uint8_t *ram, size_t len, int ms,
+               struct probe *out, struct err *e)
+{
+    struct cast c = { .move = m };
+    struct sender *const s = add_sender(&c);
+
+    s->ram = ram;
+    s->len = len;
+    *out = (struct probe){ .data = len, .ratio = 1 };
+    return stop_senders(&c, start_senders(&c, e) && measure(&c, ms, out, e), e);
 }
 
 bool probe_run(struct move *m, int ms, struct probe *out, struct err *e)

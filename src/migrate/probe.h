@@ -7,6 +7,7 @@
 #ifndef SNM_MIGRATE_PROBE_H
 #define SNM_MIGRATE_PROBE_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -23,5 +24,9 @@ struct probe {
  * list the data of the disks.  Errors: those of NBD and the link; ERR_CANCELLED.
  * Thread: main. */
 MUST_CHECK bool probe_run(struct move *m, int ms, struct probe *out, struct err *e);
+
+/* The same with @len bytes of RAM, over and over, on one channel as RAM has. */
+MUST_CHECK bool probe_ram(struct move *m, const uint8_t *ram, size_t len, int ms,
+                          struct probe *out, struct err *e);
 
 #endif

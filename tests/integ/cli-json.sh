@@ -56,6 +56,7 @@ jq -es "map(select(.type == \"finding\"))[0] | $types == { type: \"string\",
 result "$types"' == { type: "string", status: "number", check: "boolean",
     guest_location: "string", guest_state: "string", domain: "string", uuid: "string",
     source: "string", destination: "string", id: "string", pause_ms: "number",
+    pause: "object", forecast: "object", forecast_at_ms: "number", arrival: "object",
     budget_ms: "number", elapsed_ms: "number", rounds: "number", disk_bytes: "number",
     ram_bytes: "number", sent: "number", received: "number", disks: "array", left: "array",
     notes: "array", error: "null" }'
