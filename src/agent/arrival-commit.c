@@ -107,6 +107,39 @@ static bool commit(struct arrival *a, bool run, int64_t since_ms, struct err *e)
     return fault_point("agent.running", e);
 }
 
+static bool runs(struct arrival *a, struct err *e)
+{
+    LOCK_SCOPE(&a->lock);
+
+    return arrival_at(a) == ARRIVAL_RUNNING || arrival_refuse(a, "greeted", e);
+}
+
+static void add_text(struct json_object *list, const char *s)
+{
+    json_object_array_add(list, json_object_new_string(s));
+}
+
+bool arrival_greet(struct arrival *a, bool set_time, struct json_object *done,
+                   struct json_object *failed, struct err *e)
+{
+    struct guest *g = NULL;
+    struct err why = { 0 };
+
+    /* A connection of our own, since no lock is held. */
+    if (!runs(a, e) || !a->ops->open(a->uuid, &g, e))
+        return false;
+    if (a->ops->announce(g, &why))
+        add_text(done, "its network addresses were announced again");
+    else
+        add_text(failed, (err_wrap(&why, "network not announced again"), why.msg));
+    if (set_time && a->ops->sync_time(g, &why))
+        add_text(done, "its clock was set by the guest agent");
+    else if (set_time)
+        add_text(failed, (err_wrap(&why, "clock not set"), why.msg));
+    a->ops->close(g);
+    return true;
+}
+
 bool arrival_commit(struct arrival *a, bool run, int64_t since_ms, struct err *e)
 {
     LOCK_SCOPE(&a->lock);

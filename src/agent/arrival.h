@@ -115,6 +115,12 @@ MUST_CHECK bool arrival_release(struct arrival *a, struct err *e);
  * not take "running" is a warning only. */
 MUST_CHECK bool arrival_commit(struct arrival *a, bool run, int64_t since_ms,
                                struct err *e);
+/* RUNNING: once the guest runs, tell the network where it is, and set its clock if
+ * @set_time.  Neither fails the move: @done and @failed are arrays that get a text each.
+ * A guest agent that hangs holds up nobody: the lock is not kept. */
+MUST_CHECK bool arrival_greet(struct arrival *a, bool set_time,
+                              struct json_object *done, struct json_object *failed,
+                              struct err *e);
 /* RUNNING to FINISHED.  @left: an array that gets what could not be done, as texts. */
 MUST_CHECK bool arrival_finish(struct arrival *a, bool autostart,
                                struct json_object *left, struct err *e);

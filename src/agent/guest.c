@@ -165,6 +165,20 @@ static bool libvirt_autostart(struct guest *g, bool on, struct err *e)
     return g->dom != NULL ? vdom_set_autostart(g->dom, on, e) : gone(g, e);
 }
 
+static bool libvirt_announce(struct guest *g, struct err *e)
+{
+    if (!find(g, e))
+        return false;
+    return g->dom != NULL ? vdom_announce(g->dom, e) : gone(g, e);
+}
+
+static bool libvirt_sync_time(struct guest *g, struct err *e)
+{
+    if (!find(g, e))
+        return false;
+    return g->dom != NULL ? vdom_sync_time(g->dom, e) : gone(g, e);
+}
+
 static bool libvirt_qemu_ids(struct guest *g, uid_t *uid, gid_t *gid, struct err *e)
 {
     return virt_qemu_ids(g->virt, uid, gid, e);
@@ -178,5 +192,7 @@ const struct guest_ops guest_libvirt = {
     .resume = libvirt_resume,
     .remove = libvirt_remove,
     .autostart = libvirt_autostart,
+    .announce = libvirt_announce,
+    .sync_time = libvirt_sync_time,
     .qemu_ids = libvirt_qemu_ids,
 };

@@ -31,6 +31,9 @@ struct guest_ops {
     /* Kill it where it is active; @undefine: forget it, too.  Not there is success. */
     bool (*remove)(struct guest *g, bool undefine, struct err *e);
     bool (*autostart)(struct guest *g, bool on, struct err *e);
+    /* The network learns where it is; its clock is set. */
+    bool (*announce)(struct guest *g, struct err *e);
+    bool (*sync_time)(struct guest *g, struct err *e);
     /* As whom QEMU runs here. */
     bool (*qemu_ids)(struct guest *g, uid_t *uid, gid_t *gid, struct err *e);
 };

@@ -8,6 +8,7 @@
 #include "agent/agent.h"
 #include "agent/check.h"
 #include "agent/hold.h"
+#include "agent/probe.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -254,6 +255,22 @@ static bool post_commit(const struct request *r, struct json_object **reply,
     return true;
 }
 
+static bool post_greet(const struct request *r, struct json_object **reply,
+                       struct err *e)
+{
+    AUTO(json_put) struct json_object *done = json_object_new_array();
+    AUTO(json_put) struct json_object *failed = json_object_new_array();
+    struct arrival *a;
+    bool set_time;
+
+    if (!json_get_bool(r->body, "set_time", &set_time, e) || !the_move(r, &a, e) ||
+        !arrival_greet(a, set_time, done, failed, e))
+        return false;
+    *reply = json_add_obj(json_new(), "done", ptr_steal(&done));
+    json_add_obj(*reply, "failed", ptr_steal(&failed));
+    return true;
+}
+
 /* Of a move that is not here there is nothing left: the answer to the first request was
  * lost. */
 static bool post_finish(const struct request *r, struct json_object **reply,
@@ -298,6 +315,7 @@ static const struct route {
     { "POST",   "/moves/*/close",     false, post_close },
     { "POST",   "/moves/*/release",   false, post_release },
     { "POST",   "/moves/*/commit",    true,  post_commit },
+    { "POST",   "/moves/*/greet",     true,  post_greet },
     { "POST",   "/moves/*/finish",    true,  post_finish },
     { "DELETE", "/moves/*",           false, delete_move },
 };
@@ -356,7 +374,7 @@ static bool number(const char *s, uint64_t *out)
     return strcmp(back, s) == 0;
 }
 
-/* "disk/ID/TARGET", "ram/ID", "ram/ID/STREAM", "libvirt" */
+/* "disk/ID/TARGET", "ram/ID", "ram/ID/STREAM", "libvirt", "probe" */
 bool route_channel(void *ctx, const char *path, int *fd, struct err *e)
 {
     char id[PATHS_ID_LEN + 1], what[5] = "", rest[64] = "";
@@ -364,6 +382,8 @@ bool route_channel(void *ctx, const char *path, int *fd, struct err *e)
 
     if (strcmp(path, "libvirt") == 0)
         return open_libvirt(fd, e);
+    if (strcmp(path, "probe") == 0)
+        return probe_open(fd, e);
     const int n = sscanf(path, "%4[a-z]/%32[0-9a-f]/%63[0-9A-Za-z_-]", what, id, rest);
     if (n < 2 || !paths_id_ok(id) ||
         strlen(path) != strlen(what) + 1 + strlen(id) + (n == 3 ? 1 + strlen(rest) : 0))

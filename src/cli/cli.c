@@ -192,6 +192,8 @@ static void say_json(const struct move_cfg *cfg, const struct move_result *r)
 
     for (size_t i = 0; ok && i < r->findings.n; i++)
         ok = json_out_write(STDOUT_FILENO, json_out_finding(&r->findings.list[i]), &e);
+    if (ok && cfg->check_only && r->forecast.made)
+        ok = json_out_write(STDOUT_FILENO, json_out_forecast(&r->forecast), &e);
     if (!ok || !json_out_write(STDOUT_FILENO, json_out_result(cfg, r), &e))
         dprintf(STDERR_FILENO, "snmigrate: the result could not be written: %s\n",
                 e.msg);

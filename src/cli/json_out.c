@@ -138,6 +138,59 @@ static struct json_object *error(const struct err *e)
     return o;
 }
 
+static struct json_object *pause_steps(const struct pause *p)
+{
+    if (p->total_ms < 0)
+        return NULL;
+
+    struct json_object *const o = json_new();
+    for (int i = 0; i < PAUSE_STEPS; i++)
+        json_add_u64(o, pause_step_name((enum pause_step)i), (uint64_t)p->ms[i]);
+    return o;
+}
+
+static struct json_object *curve(const struct forecast_curve *c)
+{
+    struct json_object *const o = json_new();
+
+    add_rate(o, "rate", c->rate);
+    add_rate(o, "working_set", c->set > 0 ? c->set : -1);
+    return o;
+}
+
+static struct json_object *foreseen(const struct forecast *f)
+{
+    struct json_object *const o = json_new();
+
+    json_add_bool(o, "converges", f->converges);
+    json_add_u64(o, "total_ms", (uint64_t)f->total_ms);
+    add_known(o, "pause_ms", f->pause_ms);
+    json_add_u64(o, "budget_ms", f->in.budget_ms);
+    json_add_u64(o, "rounds", f->rounds);
+    json_add_u64(o, "disk_bytes", f->disk_bytes);
+    json_add_u64(o, "ram_bytes", f->ram_bytes);
+    json_add_u64(o, "sent", f->sent);
+    json_add_u64(o, "data", f->in.disk_bytes);
+    json_add_u64(o, "memory", f->in.ram_bytes);
+    add_rate(o, "disk_rate", f->in.disk_rate);
+    add_rate(o, "ram_rate", f->in.ram_rate);
+    add_ratio(o, "disk_ratio", f->in.disk_ratio);
+    add_ratio(o, "ram_ratio", f->in.ram_ratio);
+    json_add_obj(o, "disk_writes", curve(&f->in.disk));
+    json_add_obj(o, "ram_writes", curve(&f->in.ram));
+    add_known(o, "needs_downtime_ms",
+              f->needs_downtime_ms > 0 ? (int64_t)f->needs_downtime_ms : -1);
+    add_rate(o, "needs_rate", f->needs_rate > 0 ? f->needs_rate : -1);
+    return o;
+}
+
+struct json_object *json_out_forecast(const struct forecast *f)
+{
+    struct json_object *const o = foreseen(f);
+
+    return json_add_str(o, "type", "forecast");
+}
+
 static struct json_object *strings(const char (*list)[400], size_t n)
 {
     struct json_object *const a = json_object_new_array();
@@ -181,7 +234,11 @@ struct json_object *json_out_result(const struct move_cfg *cfg,
               r->dest_host[0] != '\0' ? r->dest_host : cfg->dest_text);
     add_clean(o, "id", r->id);
     add_known(o, "pause_ms", r->pause_ms);
+    json_object_object_add(o, "pause", pause_steps(&r->pause));
     json_add_u64(o, "budget_ms", r->budget_ms);
+    json_object_object_add(o, "forecast",
+                           r->forecast.made ? foreseen(&r->forecast) : NULL);
+    add_known(o, "forecast_at_ms", r->forecast.made ? r->forecast_at_ms : -1);
     json_add_u64(o, "elapsed_ms", (uint64_t)r->elapsed_ms);
     json_add_u64(o, "rounds", r->rounds);
     json_add_u64(o, "retries", r->retries);
@@ -193,6 +250,10 @@ struct json_object *json_out_result(const struct move_cfg *cfg,
     json_add_obj(o, "disks", disks(r));
     json_add_obj(o, "left", strings(r->left, r->nleft));
     json_add_obj(o, "notes", strings(r->notes, r->nnotes));
+    struct json_object *const arrival = json_new();
+    json_add_obj(arrival, "done", strings(r->greeting.done, r->greeting.ndone));
+    json_add_obj(arrival, "failed", strings(r->greeting.failed, r->greeting.nfailed));
+    json_add_obj(o, "arrival", arrival);
     json_object_object_add(o, "error", error(&r->err));
     return o;
 }

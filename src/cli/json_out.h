@@ -14,6 +14,7 @@ struct json_object *json_out_progress(const struct move_progress *p);
 /* The trend of that name; unknown for another. */
 enum move_trend json_out_trend(const char *name);
 struct json_object *json_out_finding(const struct finding *f);
+struct json_object *json_out_forecast(const struct forecast *f);
 struct json_object *json_out_result(const struct move_cfg *cfg,
                                     const struct move_result *r);
 

@@ -86,8 +86,13 @@ static const struct opt opts[] = {
       "leave the domain defined here, shut off" },
     { "remove-source-disks", 0, parse_flag, AT(move.remove_source_disks), NULL, NULL, 0,
       0, "delete the disks here after success" },
+    { "set-time", 0, parse_flag, AT(move.set_time), NULL, NULL, 0, 0,
+      "set the guest's clock there by its guest agent" },
     { "check", 0, parse_flag, AT(move.check_only), NULL, NULL, 0, 0,
       "say whether it can move, and change nothing" },
+    { "forecast", 0, parse_time, AT(move.forecast_ms), "TIME", NULL, 1000, 600000,
+      "with --check: watch the guest for so long and\n"
+      "say how the move would go" },
     { "ssh", 0, parse_text, AT(move.ssh), "CMD", NULL, 0, 0,
       "ssh command: \"ssh -J jump -i key\" (ssh)" },
     { "json", 0, parse_flag, AT(json), NULL, NULL, 0, 0,
@@ -537,6 +542,10 @@ static bool check_together(const struct opts *o, struct err *e)
             "--keep-source and --remove-source-disks contradict each other: a domain "
             "without its disks is of no use");
         return err_next(e, "Give one of them, or none.");
+    }
+    if (o->move.forecast_ms > 0 && !o->move.check_only) {
+        err_set(e, ERR_USAGE, 0, "--forecast goes with --check only");
+        return err_next(e, "A move makes a forecast of its own when it begins.");
     }
     if (o->quiet && o->verbose > 0)
         return err_set(e, ERR_USAGE, 0, "--quiet and --verbose contradict each other");

@@ -27,6 +27,7 @@ enum {
 static const char *const phases[MOVE_PHASES] = {
     [MOVE_CONNECT]   = "connecting",
     [MOVE_PREFLIGHT] = "checking both hosts",
+    [MOVE_FORECAST]  = "watching the guest and the link",
     [MOVE_PREPARE]   = "preparing the destination",
     [MOVE_BULK]      = "copying disks",
     [MOVE_ROUNDS]    = "copying changes",

@@ -129,6 +129,13 @@ static void put_headline(struct text *t, const struct move_cfg *cfg,
         else
             text_printf(t, TEXT_PLAIN, "%s moved to %s in %s.", name, to, time);
         break;
+    case 8:
+        if (cfg->check_only)
+            text_printf(t, TEXT_PLAIN, "%s would not converge on its way to %s.", name,
+                        to);
+        else
+            text_printf(t, TEXT_PLAIN, "%s was not moved to %s.", name, to);
+        break;
     case 5:
         text_printf(t, TEXT_PLAIN, "%s ended during the move to %s.", name, to);
         break;
@@ -151,7 +158,25 @@ static void put_label(struct text *t, const char *label)
 {
     text_pad(t, 2);
     text_put(t, TEXT_PLAIN, label);
+    text_pad(t, t->col < LABEL ? LABEL : t->col + 1);
+}
+
+/* The steps of the pause that took a while, on one line. */
+static void put_steps(struct text *t, const struct pause *p)
+{
+    const char *sep = "";
+
+    if (p->total_ms <= 0)
+        return;
     text_pad(t, LABEL);
+    for (int i = 0; i < PAUSE_STEPS; i++) {
+        if (p->ms[i] == 0)
+            continue;
+        text_printf(t, TEXT_PLAIN, "%s%s %lld", sep,
+                    pause_step_name((enum pause_step)i), (long long)p->ms[i]);
+        sep = ", ";
+    }
+    text_newline(t);
 }
 
 static void put_pause(struct text *t, const struct move_result *r)
@@ -163,6 +188,66 @@ static void put_pause(struct text *t, const struct move_result *r)
     put_label(t, "paused");
     text_printf(t, TEXT_PLAIN, "%lld ms (%s allowed)", (long long)r->pause_ms,
                 units_time(budget, (int64_t)r->budget_ms));
+    text_newline(t);
+    put_steps(t, &r->pause);
+}
+
+/* --- forecasts --- */
+
+/* What a forecast says, and beside it what came of it. */
+static void put_foreseen(struct text *t, const struct move_result *r)
+{
+    const struct forecast *const f = &r->forecast;
+    char time[UNITS_LEN], sent[UNITS_LEN], at[UNITS_LEN];
+
+    if (!f->made)
+        return;
+    put_label(t, "foresaw");
+    text_printf(t, TEXT_PLAIN, "%s, %s sent, paused %lld ms%s; ",
+                units_time(time, f->total_ms), units_size(sent, f->sent),
+                (long long)f->pause_ms, f->converges ? "" : ", if at all");
+    text_printf(t, TEXT_PLAIN, "time %+.0f %%, bytes %+.0f %% (said after %s)",
+                100 * forecast_error((double)f->total_ms, (double)r->elapsed_ms),
+                100 * forecast_error((double)f->sent, (double)r->sent),
+                units_time(at, r->forecast_at_ms));
+    text_newline(t);
+}
+
+static void put_writes(struct text *t, const char *what, const struct forecast_curve *c)
+{
+    char rate[UNITS_LEN], set[UNITS_LEN];
+
+    text_printf(t, TEXT_PLAIN, "%s at %s", what, units_rate(rate, c->rate));
+    if (c->set > 0)
+        text_printf(t, TEXT_PLAIN, " (of %s)", units_size(set, (uint64_t)c->set));
+}
+
+/* The forecast that was asked for. */
+static void put_forecast(struct text *t, const struct forecast *f)
+{
+    char a[UNITS_LEN], b[UNITS_LEN], c[UNITS_LEN];
+
+    put_label(t, "forecast");
+    text_printf(t, TEXT_PLAIN, "%s within a pause of %s: %s",
+                f->converges ? "converges" : "does NOT converge",
+                units_time(a, (int64_t)f->in.budget_ms),
+                f->converges ? "" : "given up after ");
+    text_printf(t, TEXT_PLAIN, "about %s, %s sent", units_time(a, f->total_ms),
+                units_size(b, f->sent));
+    if (f->pause_ms >= 0)
+        text_printf(t, TEXT_PLAIN, ", paused %lld ms%s", (long long)f->pause_ms,
+                    f->converges ? "" : " at best");
+    text_newline(t);
+    put_label(t, "to copy");
+    text_printf(t, TEXT_PLAIN, "%s of disks at %s (%.1fx), ",
+                units_size(a, f->in.disk_bytes), units_rate(b, f->in.disk_rate),
+                f->in.disk_ratio);
+    text_printf(t, TEXT_PLAIN, "%s of memory (%.1fx)", units_size(c, f->in.ram_bytes),
+                f->in.ram_ratio);
+    text_newline(t);
+    put_label(t, "dirties");
+    put_writes(t, "disks", &f->in.disk);
+    put_writes(t, ", memory", &f->in.ram);
     text_newline(t);
 }
 
@@ -202,8 +287,6 @@ static void put_disks(struct text *t, const struct move_cfg *cfg,
 
     for (size_t i = 0; i < r->ndisks; i++) {
         put_label(t, r->disks[i].target);
-        if (t->col > LABEL)
-            text_put(t, TEXT_PLAIN, " ");
         text_put(t, TEXT_PLAIN, r->disks[i].src);
         text_newline(t);
         text_pad(t, LABEL);
@@ -230,12 +313,18 @@ static void put_details(struct text *t, const struct move_cfg *cfg,
 {
     const bool arrived = r->status == 0 || r->status == 6;
 
+    if (cfg->check_only && r->forecast.made)
+        put_forecast(t, &r->forecast);
     put_pause(t, r);
     put_amounts(t, r);
+    if (arrived && !cfg->check_only)
+        put_foreseen(t, r);
     if (arrived)
         put_disks(t, cfg, r);
     if (arrived)
         put_findings(t, &r->findings);
+    put_list(t, "On arrival:", r->greeting.done, r->greeting.ndone);
+    put_list(t, "Not done on arrival:", r->greeting.failed, r->greeting.nfailed);
     put_list(t, "Kept:", r->notes, r->nnotes);
     put_list(t, "Left to do:", r->left, r->nleft);
 }

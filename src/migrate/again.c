@@ -102,6 +102,8 @@ static void forget_pause(struct move *m)
     m->pause_ms = -1;
     atomic_store(&m->pause_deadline_ms, 0);
     atomic_store(&m->paused_at_ns, 0);
+    atomic_store(&m->loaded_at_ns, 0);
+    m->marks = (struct pause_marks){ 0 };
     atomic_store(&m->over_time, false);
 }
 

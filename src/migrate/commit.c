@@ -218,28 +218,44 @@ bool commit_forward(struct move *m, struct err *e)
     return true;
 }
 
+/* What the guest waited for, once it runs. */
+static void account(struct move *m)
+{
+    char line[256] = "";
+
+    m->marks.begun = atomic_load(&m->paused_at_ns);
+    m->marks.end[PAUSE_LOAD] = atomic_load(&m->loaded_at_ns);
+    pause_of(&m->marks, &m->pause);
+    if (m->pause.total_ms < 0)
+        return;
+    m->pause_ms = m->pause.total_ms;
+    for (int i = 0; i < PAUSE_STEPS; i++) {
+        const size_t len = strlen(line);
+
+        snprintf(line + len, sizeof line - len, " %s=%lldms",
+                 pause_step_name((enum pause_step)i), (long long)m->pause.ms[i]);
+    }
+    log_info("commit", "pause=%lldms:%s", (long long)m->pause.total_ms, line);
+}
+
 bool commit_run(struct move *m, struct err *e)
 {
     struct err ge = { 0 };
 
     move_enter(m, MOVE_COMMIT);
-    const int64_t t0 = clock_ns();
     const bool dead = wait_for_death(m, e);
     atomic_store(&m->pause_deadline_ms, 0);
     if (!dead)
         return false;
-    const int64_t t1 = clock_ns();
+    m->marks.end[PAUSE_DEATH] = clock_ns();
     if (!guard_say(m, "committed", &ge))
         log_debug("commit", "guard: %s", ge.msg);
     if (!commit_forward(m, e))
         return false;
+    m->marks.end[PAUSE_RESUME] = clock_ns();
     if (!guard_say(m, "arrived", &ge))
         log_debug("commit", "guard: %s", ge.msg);
-    if (m->paused_at_ns != 0)
-        m->pause_ms = (clock_ns() - m->paused_at_ns) / NS_PER_MS;
-    log_info("commit", "release-to-death=%lldms commit=%lldms pause=%lldms",
-             (long long)((t1 - t0) / NS_PER_MS),
-             (long long)((clock_ns() - t1) / NS_PER_MS), (long long)m->pause_ms);
+    account(m);
     fault_pass("commit.done");
     return true;
 }

@@ -108,6 +108,9 @@ static void *copy_thread(void *arg)
         if (blk_activate(&c->move->blk, c->index, &again))
             c->ok = mirror_pass(c->mirror, &src, &c->pass, &c->err);
     }
+    /* Here, so that all disks flush at a time, not one after the other. */
+    c->copied_at_ns = clock_ns();
+    c->ok = c->ok && mirror_flush(c->mirror, &c->err);
     if (!c->ok)
         cancel_set(c->move->halt); /* the others may have hours to go */
     return NULL;
@@ -178,6 +181,8 @@ static bool join_passes(struct move *m, bool sample, struct err *e)
                 ok = false;
                 *e = se;
                 cancel_set(m->halt);
+            } else if (ok && sample && m->round == 0) {
+                foresee_tick(m, false);
             }
         }
         c->started = false;
@@ -201,12 +206,15 @@ static uint64_t bytes_copied(struct move *m)
     return sum;
 }
 
-static bool flush_all(struct move *m, struct err *e)
+/* When the last disk of the newest pass was copied, and only its flush was left. */
+static int64_t copied_at(const struct move *m)
 {
+    int64_t at = 0;
+
     for (size_t i = 0; i < m->plan.n; i++)
-        if (!mirror_flush(m->copies[i].mirror, e))
-            return false;
-    return true;
+        if (m->copies[i].copied_at_ns > at)
+            at = m->copies[i].copied_at_ns;
+    return at;
 }
 
 static bool export_all(struct move *m, bool bitmap, struct err *e)
@@ -237,13 +245,11 @@ static bool pass_all(struct move *m, bool bitmap, bool sample, struct err *e)
     m->moved_disk += copied;
     if (!joined || !started)
         return false;
-    const int64_t copied_at = clock_ns();
-    if (!flush_all(m, e))
-        return false;
+    m->copied_at_ns = copied_at(m);
     log_debug("disks", "export=%lldms copy=%lldms flush=%lldms",
               (long long)((start - begin) / NS_PER_MS),
-              (long long)((copied_at - start) / NS_PER_MS),
-              (long long)((clock_ns() - copied_at) / NS_PER_MS));
+              (long long)((m->copied_at_ns - start) / NS_PER_MS),
+              (long long)((clock_ns() - m->copied_at_ns) / NS_PER_MS));
 
     const double seconds = (double)(clock_ns() - start) / 1e9;
 
@@ -283,6 +289,7 @@ bool bulk_run(struct move *m, struct err *e)
     for (size_t i = 0; i < m->plan.n; i++)
         m->copies[i].pass.what = MIRROR_ALL;
     const int64_t start = clock_ms();
+    foresee_begin(m);
     if (!pass_all(m, false, true, e) || !unexport_all(m, e))
         return false;
     for (size_t i = 0; i < m->plan.n; i++) {
@@ -292,7 +299,10 @@ bool bulk_run(struct move *m, struct err *e)
     }
     log_info("disks", "bulk copied %s in %s", units_size(a, m->moved_disk),
              units_time(b, clock_ms() - start));
-    return copy_sample(m, e) && fault_point("bulk.done", e);
+    if (!copy_sample(m, e))
+        return false;
+    foresee_tick(m, true);
+    return fault_point("bulk.done", e);
 }
 
 bool copy_round(struct move *m, bool last, struct err *e)
@@ -319,10 +329,7 @@ bool copy_round(struct move *m, bool last, struct err *e)
     return last || copy_sample(m, e);
 }
 
-bool copy_close(struct move *m, struct err *e)
+void copy_close(struct move *m)
 {
-    if (!flush_all(m, e))
-        return false;
     copy_drop(m);
-    return true;
 }

@@ -12,7 +12,52 @@
 #include "base/unix.h"
 #include "migrate/move-int.h"
 
-enum { LIBVIRT_END_MS = 30000 };
+enum {
+    LIBVIRT_END_MS = 30000,
+    GREET_MS = 15000, /* a guest agent sets the clock in a few seconds, or hangs */
+};
+
+/* At most as many as fit. */
+static size_t take_texts(struct json_object *reply, const char *key, char (*out)[400],
+                         size_t most)
+{
+    struct json_object *list;
+    struct err e = { 0 };
+    size_t n = 0;
+
+    if (!json_get_array(reply, key, &list, &e))
+        return 0;
+    for (; n < most && n < json_object_array_length(list); n++) {
+        const char *s = json_object_get_string(json_object_array_get_idx(list, n));
+
+        log_clean(out[n], sizeof out[n], s != NULL ? s : "");
+    }
+    return n;
+}
+
+/* The network learns where the guest is, and its clock is set, while libvirt still tidies
+ * up.  The guest runs: what fails is only told. */
+static void greet(struct move *m)
+{
+    AUTO(json_put) struct json_object *r = NULL;
+    struct move_greeting *const g = &m->greeting;
+    struct err e = { 0 };
+    char path[64];
+
+    if (m->link == NULL || strcmp(m->dst_state, "running") != 0)
+        return;
+    snprintf(path, sizeof path, "/moves/%s/greet", m->id);
+    if (!link_call(m->link, "POST", path,
+                   json_add_bool(json_new(), "set_time", m->cfg->set_time), GREET_MS,
+                   NULL, &r, &e)) {
+        log_clean(g->failed[g->nfailed++], sizeof g->failed[0], e.msg);
+    } else if (r != NULL) {
+        g->ndone = take_texts(r, "done", g->done, 4);
+        g->nfailed = take_texts(r, "failed", g->failed, 4);
+    }
+    for (size_t i = 0; i < g->nfailed; i++)
+        log_warn("finish", "%s", g->failed[i]);
+}
 
 static void finish_destination(struct move *m)
 {
@@ -105,6 +150,7 @@ bool finish_run(struct move *m, struct err *e)
         m->dst_state[0] != '\0')
         move_left(m, "on %s: the guest was started and has ended since (%s)",
                   m->cfg->dest.host, m->dst_state);
+    greet(m);
     if (!memory_wait(m, LIBVIRT_END_MS))
         log_warn("finish", "libvirt is slow to end the migration");
     finish_destination(m);

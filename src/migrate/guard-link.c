@@ -35,6 +35,7 @@ static struct json_object *facts(struct move *m, int self)
     json_add_bool(o, "was_running", m->facts.run == VDOM_RUNNING);
     json_add_bool(o, "persistent", m->facts.persistent);
     json_add_bool(o, "autostart", m->facts.autostart);
+    json_add_bool(o, "set_time", m->cfg->set_time);
     return json_add_bool(o, "keep_source", m->cfg->keep_source);
 }
 

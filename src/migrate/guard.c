@@ -63,7 +63,7 @@ static void copy_text(char *dst, size_t size, const char *src)
 static bool take_numbers(struct guard *g, struct json_object *o, struct err *e)
 {
     uint64_t main_fd, qemu_fd, budget, lock_fd;
-    bool was_running, persistent, autostart, keep;
+    bool was_running, persistent, autostart, keep, set_time;
     struct move *const m = g->move;
 
     if (!json_get_u64(o, "main_fd", &main_fd, e) ||
@@ -73,10 +73,12 @@ static bool take_numbers(struct guard *g, struct json_object *o, struct err *e)
         !json_get_bool(o, "was_running", &was_running, e) ||
         !json_get_bool(o, "persistent", &persistent, e) ||
         !json_get_bool(o, "autostart", &autostart, e) ||
+        !json_get_bool(o, "set_time", &set_time, e) ||
         !json_get_bool(o, "keep_source", &keep, e))
         return false;
     g->cfg.max_downtime_ms = budget;
     g->cfg.keep_source = keep;
+    g->cfg.set_time = set_time;
     m->facts.run = was_running ? VDOM_RUNNING : VDOM_PAUSED;
     m->facts.persistent = persistent;
     m->facts.autostart = autostart;

@@ -196,6 +196,8 @@ static void take_sample(struct ram *r, const struct vram *v)
     /* QEMU may have stopped the guest by itself: its pause has begun. */
     if (is_stopped(v->status))
         switch_pause_begins(r->move, stopped != 0 ? stopped : clock_ns());
+    if (v->status == VRAM_COMPLETED)
+        switch_loaded(r->move);
     LOCK_SCOPE(&r->lock);
     if (v->passes != r->sample.ram.passes || r->synced_at_ms == 0)
         r->synced_at_ms = now;

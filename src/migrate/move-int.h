@@ -54,7 +54,21 @@ struct copy_disk {
     struct mirror_pass pass;
     pthread_t thread;
     bool started, ok;
+    int64_t copied_at_ns; /* the pass is through but for its flush */
     struct err err;
+};
+
+/* What a move foresees of itself (foresee.c). */
+struct foresee_at {
+    int64_t ms;
+    uint64_t copied, sent; /* of the disks, plain; on the wire, of all */
+};
+struct foresee {
+    struct foresee_at begin, first; /* of the bulk pass; after its first second */
+    struct forecast_point points[8];
+    size_t n;
+    struct forecast out;
+    int64_t at_ms; /* when it was made, after the start */
 };
 
 struct move {
@@ -99,13 +113,16 @@ struct move {
 
     /* Copying. */
     struct copy_disk copies[DOMXML_DISKS_MAX];
-    bool tracking; /* bitmaps or exports may exist in QEMU */
+    int64_t copied_at_ns; /* the same of all disks, in the newest pass */
+    bool tracking;        /* bitmaps or exports may exist in QEMU */
     unsigned round;
     double disk_rate; /* reached by recent passes, bytes/s over all disks */
     double disk_dirty_rate;
     uint64_t disk_dirty;      /* newest sample, all disks */
     int64_t tracked_since_ms; /* when the active bitmaps were made */
     struct control control;
+
+    struct foresee foresee;
 
     /* Memory. */
     struct ram *ram;         /* relay, poll and migrate threads */
@@ -115,7 +132,11 @@ struct move {
     /* Switch. */
     atomic_int_fast64_t pause_deadline_ms; /* 0: none; read by watch */
     atomic_int_fast64_t paused_at_ns;      /* 0: we never saw the guest stop */
+    struct pause_marks marks;              /* but for ->begun and PAUSE_LOAD, */
+    atomic_int_fast64_t loaded_at_ns;      /* which poll sets; 0: not seen */
+    struct pause pause;                    /* of a move that arrived, by its steps */
     int64_t pause_ms;                      /* measured, -1 */
+    struct move_greeting greeting;
     bool released, committed;
     char dst_state[16];    /* what COMMIT answered: "running", "paused", "off" */
     bool gave_up;          /* released, and then cancelled after all */
@@ -187,6 +208,32 @@ bool again_mend(struct move *m, struct err *e);
 /* --- preflight.c --- */
 bool preflight_run(struct move *m, struct err *e);
 
+/* --- survey.c: --check --forecast --- */
+bool forecast_run(struct move *m, struct err *e);
+void forecast_undo(struct move *m);
+
+/* --- foresee.c: the move's own forecast --- */
+enum {
+    /* Seen in the lab: libvirt starts a QEMU, and ends one. */
+    FORESEE_RAM_START_MS = 1000,
+    FORESEE_END_MS = 1800,
+};
+/* The bulk pass begins; it goes on, or is @over. */
+void foresee_begin(struct move *m);
+void foresee_tick(struct move *m, bool over);
+/* Of what a forecast is made: costs and budget; */
+void foresee_fixed(struct move *m, struct forecast_in *in);
+/* the guest's RAM: how much of it is not zero (all where that cannot be seen), and a sample
+ * of that.  Returns how the sample shrinks. */
+struct foresee_ram {
+    uint64_t bytes;
+    size_t len;
+    uint8_t sample[4 << 20];
+};
+double foresee_ram(struct move *m, struct foresee_ram *ram);
+uint64_t foresee_disk_size(const struct move *m);
+void foresee_log(const struct forecast *f);
+
 /* --- prepare.c --- */
 bool prepare_run(struct move *m, struct err *e);
 void prepare_undo(struct move *m);
@@ -214,8 +261,8 @@ MUST_CHECK bool copy_settle(struct move *m, struct err *e);
 MUST_CHECK bool copy_sample(struct move *m, struct err *e);
 /* Rotate, export, copy, flush, drop; @last: nothing may write any more, lists first. */
 MUST_CHECK bool copy_round(struct move *m, bool last, struct err *e);
-/* Flush and disconnect every mirror; the writers can be closed then. */
-MUST_CHECK bool copy_close(struct move *m, struct err *e);
+/* After the last round, which has flushed: disconnect; the writers can be closed then. */
+void copy_close(struct move *m);
 
 /* --- memory.c: relay, hold rule, virDomainMigrate3 --- */
 void memory_undo(struct move *m);
@@ -249,6 +296,8 @@ void switch_undo(struct move *m);
 /* The guest is about to stop, or was seen stopped, at @at_ns: the pause's clock and deadline
  * start, once, and the guard is told.  Thread: main, poll and limit. */
 void switch_pause_begins(struct move *m, int64_t at_ns);
+/* QEMU here says that QEMU there has loaded all.  Thread: poll. */
+void switch_loaded(struct move *m);
 bool commit_run(struct move *m, struct err *e);
 /* The source QEMU is dead: ask the destination until it runs the guest or says that it has
  * none.  For the guard as well.  Errors: ERR_GUEST, ERR_UNRESOLVED. */

@@ -29,11 +29,16 @@ static const struct phase phases[] = {
     { "commit",    commit_run,    NULL,          NULL,     true  },
     { "finish",    finish_run,    NULL,          NULL,     false },
 };
-enum { CHECK_PHASES = 2 }; /* --check does these only */
+/* --check */
+static const struct phase check_phases[] = {
+    { "connect",   connect_run,   NULL,          NULL,     false },
+    { "preflight", preflight_run, NULL,          NULL,     false },
+    { "forecast",  forecast_run,    forecast_undo,   NULL,     false },
+};
 
 static const char *const phase_names[] = {
     [MOVE_CONNECT] = "connect", [MOVE_PREFLIGHT] = "preflight",
-    [MOVE_PREPARE] = "prepare", [MOVE_BULK] = "bulk", [MOVE_ROUNDS] = "rounds",
+    [MOVE_FORECAST] = "forecast", [MOVE_PREPARE] = "prepare", [MOVE_BULK] = "bulk", [MOVE_ROUNDS] = "rounds",
     [MOVE_MEMORY] = "memory", [MOVE_SWITCH] = "switch", [MOVE_COMMIT] = "commit",
     [MOVE_FINISH] = "finish", [MOVE_UNDO] = "undo",
     [MOVE_RECONNECT] = "reconnect", [MOVE_DONE] = "done",
@@ -68,7 +73,7 @@ struct move *move_new(const struct move_cfg *cfg, struct cancel *cancel)
     m->user = cancel;
     m->lock_fd = -1;
     m->qemu_pidfd = -1;
-    m->pause_ms = -1;
+    m->pause_ms = m->pause.total_ms = -1;
     m->fixed_ms = SWITCH_FIXED_MS;
     m->progress.rtt_us = -1;
     m->progress.predicted_pause_ms = -1;
@@ -262,6 +267,10 @@ static void fill_result(struct move *m, const struct err *e, struct move_result 
         out->status = 5;
     out->pause_ms = m->pause_ms;
     out->budget_ms = move_budget(m);
+    out->pause = m->pause;
+    out->greeting = m->greeting;
+    out->forecast = m->foresee.out;
+    out->forecast_at_ms = m->foresee.at_ms;
     out->elapsed_ms = clock_ms() - m->started_ms;
     out->rounds = m->round;
     out->retries = m->retries;
@@ -325,13 +334,15 @@ static bool start(struct move *m, struct err *e)
 void move_run(struct move *m, struct move_result *out)
 {
     static const struct phase_hooks hooks = { move_failed, again_may, again_mend };
-    const size_t n =
-        m->cfg->check_only ? CHECK_PHASES : sizeof phases / sizeof phases[0];
+    const bool check = m->cfg->check_only;
+    const struct phase *const tab = check ? check_phases : phases;
+    const size_t n = check ? sizeof check_phases / sizeof check_phases[0]
+                           : sizeof phases / sizeof phases[0];
     struct err e = { 0 };
 
     memset(out, 0, sizeof *out);
     m->started_ms = clock_ms();
-    const bool ok = start(m, &e) && phases_run(phases, n, m, &hooks, &e);
+    const bool ok = start(m, &e) && phases_run(tab, n, m, &hooks, &e);
 
     if (ok)
         e = (struct err){ 0 };

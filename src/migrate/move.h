@@ -10,6 +10,8 @@
 #include "base/cancel.h"
 #include "base/findings.h"
 #include "base/paths.h"
+#include "migrate/forecast.h"
+#include "migrate/pause.h"
 #include "tunnel/dial.h"
 #include "virt/domxml.h"
 
@@ -41,8 +43,10 @@ struct move_cfg {
     int zstd;                 /* ZSTD_AUTO, ZSTD_OFF or a level */
     bool keep_source;         /* leave it defined there, shut off */
     bool remove_source_disks; /* after success */
+    bool set_time;            /* by the guest agent, on arrival */
     bool check_only;
     const struct move_words *words; /* NULL: no control socket */
+    uint64_t forecast_ms; /* with check_only: how long to watch the guest; 0: not */
 };
 
 /* How cli/ writes things down: what the control socket answers with. */
@@ -66,6 +70,7 @@ enum { MOVE_DOWNTIME_MAX_MS = 60000, MOVE_LATENCY_MAX_MS = 10000 };
 enum move_phase {
     MOVE_CONNECT,
     MOVE_PREFLIGHT,
+    MOVE_FORECAST, /* --check --forecast only */
     MOVE_PREPARE,
     MOVE_BULK,
     MOVE_ROUNDS,
@@ -126,6 +131,13 @@ struct move_progress {
 enum move_where { MOVE_AT_SOURCE, MOVE_AT_DESTINATION, MOVE_NOWHERE, MOVE_UNKNOWN };
 const char *move_where_name(enum move_where w); /* "source", "destination", ... */
 
+/* What was done for the guest on arrival, as the agent says it; what failed is no failure
+ * of the move. */
+struct move_greeting {
+    char done[4][400], failed[4][400];
+    size_t ndone, nfailed;
+};
+
 enum { MOVE_LEFT_MAX = 16 };
 struct move_result {
     int status; /* exit status, FAULTS.md */
@@ -135,6 +147,10 @@ struct move_result {
     struct findings findings; /* of preflight */
     int64_t pause_ms;         /* measured; -1: the guest was not paused */
     uint64_t budget_ms;       /* the pause that was allowed at the end */
+    struct pause pause;       /* the same, step by step; of a move that arrived */
+    struct forecast forecast; /* what was to be expected when it was made */
+    int64_t forecast_at_ms;   /* after the start */
+    struct move_greeting greeting;
     int64_t elapsed_ms;
     unsigned rounds;
     unsigned retries;               /* so often memory and switch began again */

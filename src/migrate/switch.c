@@ -35,6 +35,18 @@ void switch_pause_begins(struct move *m, int64_t at_ns)
         log_warn("switch", "%s", e.msg);
 }
 
+void switch_loaded(struct move *m)
+{
+    int_fast64_t none = 0;
+
+    atomic_compare_exchange_strong(&m->loaded_at_ns, &none, clock_ns());
+}
+
+static void mark(struct move *m, enum pause_step step)
+{
+    m->marks.end[step] = clock_ns();
+}
+
 /* The guest stands still after this, whoever stopped it. */
 static bool suspend(struct move *m, struct err *e)
 {
@@ -101,6 +113,7 @@ static bool release(struct move *m, struct err *e)
             m->released = false;
         return false;
     }
+    mark(m, PAUSE_RELEASE);
     return fault_point("switch.released", e);
 }
 
@@ -109,22 +122,20 @@ static bool switch_steps(struct move *m, struct err *e)
     if (!journal_step(m->journal, "suspending", NULL, e) || !fault_point("switch", e) ||
         !suspend(m, e) || !fault_point("switch.suspended", e))
         return false;
+    mark(m, PAUSE_SUSPEND);
     log_ram(m, "suspended");
-    const int64_t t0 = clock_ns();
-    if (!copy_round(m, true, e) || !copy_close(m, e) ||
-        !fault_point("switch.copied", e))
+    if (!copy_round(m, true, e))
         return false;
-    const int64_t t1 = clock_ns();
-    if (!agent_post(m, "close", CLOSE_MS, e) || !fault_point("switch.closed", e))
+    m->marks.end[PAUSE_ROUND] = m->copied_at_ns;
+    copy_close(m);
+    mark(m, PAUSE_FLUSH);
+    if (!fault_point("switch.copied", e) || !agent_post(m, "close", CLOSE_MS, e) ||
+        !fault_point("switch.closed", e))
         return false;
-    const int64_t t2 = clock_ns();
+    mark(m, PAUSE_CLOSE);
     if (!wait_for_ram(m, e))
         return false;
-    log_info("switch", "suspend=%lldms last-round=%lldms close=%lldms memory=%lldms",
-             m->paused_at_ns != 0 ? (long long)((t0 - m->paused_at_ns) / NS_PER_MS)
-                                  : 0LL,
-             (long long)((t1 - t0) / NS_PER_MS), (long long)((t2 - t1) / NS_PER_MS),
-             (long long)((clock_ns() - t2) / NS_PER_MS));
+    mark(m, PAUSE_MEMORY);
     return release(m, e);
 }
 

@@ -115,3 +115,30 @@ bool vdom_ram(struct vdom *d, struct vram *out, struct err *e)
         return true;
     return json_get_object(reply, "ram", &ram, e) && counters(ram, out, e);
 }
+
+bool vdom_dirty_rate_start(struct vdom *d, unsigned seconds, struct err *e)
+{
+    enum { SAMPLES = 4096 }; /* pages of each GiB, QEMU's most: a small guest has few */
+    struct json_object *const a = json_add_u64(json_new(), "calc-time", seconds);
+
+    return vdom_qmp(d, "calc-dirty-rate", json_add_u64(a, "sample-pages", SAMPLES),
+                    NULL, e);
+}
+
+bool vdom_dirty_rate(struct vdom *d, double *bytes_per_s, struct err *e)
+{
+    AUTO(json_put) struct json_object *reply = NULL;
+    const char *status;
+    uint64_t mib;
+
+    *bytes_per_s = -1;
+    if (!vdom_qmp(d, "query-dirty-rate", NULL, &reply, e) ||
+        !json_get_str(reply, "status", &status, e))
+        return false;
+    if (strcmp(status, "measured") != 0)
+        return true;
+    if (!json_get_u64(reply, "dirty-rate", &mib, e))
+        return err_wrap(e, "query-dirty-rate");
+    *bytes_per_s = (double)mib * 1024 * 1024;
+    return true;
+}

@@ -316,6 +316,29 @@ bool vdom_set_autostart(struct vdom *d, bool on, struct err *e)
     return done(d, virDomainSetAutostart(d->dom, on), "set autostart of", e);
 }
 
+bool vdom_announce(struct vdom *d, struct err *e)
+{
+    enum { FIRST_MS = 50, STEP_MS = 150, MOST_MS = 1000, ROUNDS = 8 }; /* over 4 s */
+    struct json_object *const a = json_new();
+
+    json_add_u64(json_add_u64(a, "initial", FIRST_MS), "max", MOST_MS);
+    json_add_u64(json_add_u64(a, "rounds", ROUNDS), "step", STEP_MS);
+    return vdom_qmp(d, "announce-self", a, NULL, e);
+}
+
+bool vdom_sync_time(struct vdom *d, struct err *e)
+{
+    if (virDomainSetTime(d->dom, 0, 0, VIR_DOMAIN_TIME_SYNC) == 0)
+        return true;
+    const int code = virt_code();
+    virt_fail(e, "cannot set the clock of %s", d->name);
+    /* No agent is configured, or none is connected or answers. */
+    if (code == VIR_ERR_AGENT_UNRESPONSIVE || code == VIR_ERR_ARGUMENT_UNSUPPORTED ||
+        code == VIR_ERR_CONFIG_UNSUPPORTED || code == VIR_ERR_OPERATION_UNSUPPORTED)
+        e->kind = ERR_REFUSED;
+    return false;
+}
+
 /* ---- jobs -------------------------------------------------------------------------- */
 
 bool vdom_job_active(struct vdom *d, bool *active, struct err *e)

@@ -104,6 +104,13 @@ MUST_CHECK bool vdom_job_abort(struct vdom *d, struct err *e);
 /* ms; QEMU then switches over by itself only below it (an idle guest does anyway). */
 MUST_CHECK bool vdom_set_max_downtime(struct vdom *d, uint64_t ms, struct err *e);
 
+/* On arrival.  QEMU tells the switches anew where the guest's NICs are, several times over
+ * a few seconds, and does not wait for it; harmless without a NIC. */
+MUST_CHECK bool vdom_announce(struct vdom *d, struct err *e);
+/* The guest agent sets the guest's clock by its hardware clock.  Errors: ERR_REFUSED there
+ * is no agent, or it does not answer; ERR_VIRT.  Blocks: for as long as the agent takes. */
+MUST_CHECK bool vdom_sync_time(struct vdom *d, struct err *e);
+
 /* Whether libvirt has a block job on that disk (virDomainGetBlockJobInfo). */
 MUST_CHECK bool vdom_blockjob(struct vdom *d, const char *target, bool *active,
                               struct err *e);
@@ -169,6 +176,12 @@ struct vram {
     uint64_t passes;                        /* dirty-sync-count */
 };
 MUST_CHECK bool vdom_ram(struct vdom *d, struct vram *out, struct err *e);
+
+/* How fast the guest dirties RAM: QEMU hashes pages now and @seconds later (1 to 60).  Only
+ * this way of measuring is used: "dirty-bitmap" was seen to kill QEMU 7.2.22 under TCG.
+ * Start returns at once; *bytes_per_s of the other is below 0 while it goes on. */
+MUST_CHECK bool vdom_dirty_rate_start(struct vdom *d, unsigned seconds, struct err *e);
+MUST_CHECK bool vdom_dirty_rate(struct vdom *d, double *bytes_per_s, struct err *e);
 
 /* As whom this host's libvirt runs QEMU (the DAC base label of its capabilities); 0 and 0
  * where it does not say.  Errors: ERR_VIRT, ERR_PROTO. */

@@ -100,6 +100,20 @@ static bool fake_autostart(struct guest *g, bool on, struct err *e)
     return true;
 }
 
+static bool fake_announce(struct guest *g, struct err *e)
+{
+    (void)g;
+    atomic_fetch_add(&fake->announces, 1);
+    return !fails(&fake->announce_fails, e, "no such command");
+}
+
+static bool fake_sync_time(struct guest *g, struct err *e)
+{
+    (void)g;
+    atomic_fetch_add(&fake->syncs, 1);
+    return !fails(&fake->sync_fails, e, "guest agent is not connected");
+}
+
 static bool fake_ids(struct guest *g, uid_t *uid, gid_t *gid, struct err *e)
 {
     (void)g, (void)e;
@@ -116,5 +130,7 @@ const struct guest_ops fake_guest_ops = {
     .resume = fake_resume,
     .remove = fake_remove,
     .autostart = fake_autostart,
+    .announce = fake_announce,
+    .sync_time = fake_sync_time,
     .qemu_ids = fake_ids,
 };

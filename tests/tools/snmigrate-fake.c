@@ -312,6 +312,12 @@ void move_run(struct move *m, struct move_result *out)
         out->where = MOVE_AT_SOURCE;
     out->pause_ms = late && !early && !cancelled ? 87 : -1;
     out->budget_ms = m->cfg->max_downtime_ms;
+    out->pause.total_ms = out->pause_ms;
+    if (out->pause_ms > 0)
+        out->pause.ms[PAUSE_ROUND] = out->pause_ms;
+    out->forecast = (struct forecast){ .made = !early,
+                                       .converges = true,
+                                       .in = { .disk_ratio = 1, .ram_ratio = 1 } };
     out->elapsed_ms = clock_ms() - m->started_ms;
     if (!early) {
         out->rounds = 7;

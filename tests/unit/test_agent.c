@@ -373,6 +373,26 @@ static void agent__refuses_what_is_not_in_the_protocol(void **state)
     agent_end(&a);
 }
 
+/* What is sent there is taken at any amount, and nothing comes back but the end. */
+static void agent__probe_takes_what_comes(void **state)
+{
+    static char block[1 << 20];
+    struct agent a;
+    struct err e;
+    char byte;
+    int fd;
+
+    (void)state;
+    agent_start(&a, NULL);
+    assert_ok(link_channel_pair(a.link, "probe", LINK_BULK, ZSTD_OFF, &fd, &e), e);
+    for (int i = 0; i < 64; i++)
+        assert_ok(fd_write_all(fd, block, sizeof block, &e), e);
+    assert_int_equal(shutdown(fd, SHUT_WR), 0);
+    assert_int_equal(read(fd, &byte, 1), 0);
+    close(fd);
+    agent_end(&a);
+}
+
 static void agent__check_lists_everything_at_once(void **state)
 {
     AUTO(json_put) struct json_object *r = NULL;
@@ -943,6 +963,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         TEST_AGENT(agent__says_who_it_is),
         TEST_AGENT(agent__refuses_what_is_not_in_the_protocol),
+        TEST_AGENT(agent__probe_takes_what_comes),
         TEST_AGENT(agent__check_lists_everything_at_once),
         TEST_AGENT(agent__whole_move_raw),
         TEST_AGENT(agent__whole_move_qcow2),

@@ -252,6 +252,43 @@ static void arrival__paused_guest_stays_paused(void **state)
     moving_free(&m);
 }
 
+/* What greeting says: how many things were done, and failed. */
+static void assert_greets(struct arrival *a, bool set_time, size_t done, size_t failed)
+{
+    AUTO(json_put) struct json_object *d = json_object_new_array();
+    AUTO(json_put) struct json_object *f = json_object_new_array();
+    struct err e;
+
+    assert_ok(arrival_greet(a, set_time, d, f, &e), e);
+    assert_int_equal(json_object_array_length(d), done);
+    assert_int_equal(json_object_array_length(f), failed);
+}
+
+static void arrival__a_guest_that_runs_is_greeted(void **state)
+{
+    AUTO(json_put) struct json_object *list = json_object_new_array();
+    struct moving m;
+    struct err e;
+
+    (void)state;
+    moving_released(&m, ID1);
+    assert_err(arrival_greet(m.a, true, list, list, &e), e, ERR_REFUSED);
+    guest_is(VDOM_PAUSED, VDOM_WHY_USER, false);
+    assert_ok(arrival_commit(m.a, true, clock_ms(), &e), e);
+    assert_int_equal(atomic_load(&fake->announces), 0); /* not in the guest's pause */
+    assert_greets(m.a, false, 1, 0);
+    assert_int_equal(atomic_load(&fake->syncs), 0);
+    assert_greets(m.a, true, 2, 0);
+    assert_int_equal(atomic_load(&fake->announces), 2);
+    assert_int_equal(atomic_load(&fake->syncs), 1);
+    /* No agent, an old QEMU: said, and the move goes on to its end. */
+    atomic_store(&fake->announce_fails, 1);
+    atomic_store(&fake->sync_fails, 1);
+    assert_greets(m.a, true, 0, 2);
+    finish_away(m.a);
+    moving_free(&m);
+}
+
 /* ---- steps out of order -------------------------------------------------------------------------- */
 
 static void arrival__steps_out_of_order_are_refused(void **state)
@@ -1165,6 +1202,7 @@ int main(void)
         TEST_MOVE(arrival__prepare_makes_images_tokens_sockets),
         TEST_MOVE(arrival__whole_move_runs_once_and_leaves_only_the_images),
         TEST_MOVE(arrival__paused_guest_stays_paused),
+        TEST_MOVE(arrival__a_guest_that_runs_is_greeted),
         TEST_MOVE(arrival__steps_out_of_order_are_refused),
         TEST_MOVE(arrival__release_without_a_ram_stream_is_refused),
         TEST_MOVE(arrival__disks_cannot_be_reached_after_close),

@@ -110,6 +110,11 @@ static void json_out__result_has_every_field(void **state)
         .state = "running",
         .pause_ms = 87,
         .budget_ms = 300,
+        .pause = { { 2, 30, 3, 9, 0, 5, 20, 10, 8 }, 87 },
+        .greeting = { .done = { "announced" },
+                      .failed = { "no clock" },
+                      .ndone = 1,
+                      .nfailed = 1 },
         .elapsed_ms = 192000,
         .rounds = 4,
         .retries = 2,
@@ -136,12 +141,15 @@ static void json_out__result_has_every_field(void **state)
         "'guest_state':'running','domain':'web01',"
         "'uuid':'6a1d5c1e-0f6b-4f0e-9d3f-2f2b8c8f8a11','source':'hosta',"
         "'destination':'hostb.example','id':'0123456789abcdef0123456789abcdef',"
-        "'pause_ms':87,'budget_ms':300,'elapsed_ms':192000,'rounds':4,'retries':2,'"
-        "redials':1,"
+        "'pause_ms':87,'pause':{'suspend':2,'last_round':30,'flush':3,'close':9,"
+        "'memory':0,'release':5,'load':20,'source_dead':10,'resume':8},"
+        "'budget_ms':300,'forecast':null,'forecast_at_ms':null,'elapsed_ms':192000,'"
+        "rounds':4,'retries':2,'redials':1,"
         "'disk_bytes':10,'ram_bytes':20,'sent':30,'received':40,"
         "'disks':[{'target':'vda','source_path':'/a/x.img',"
         "'destination_path':'/b/x.img','format':'raw','size':50}],"
-        "'left':['do this'],'notes':['kept that','and that'],'error':null}");
+        "'left':['do this'],'notes':['kept that','and that'],"
+        "'arrival':{'done':['announced'],'failed':['no clock']},'error':null}");
 }
 
 static void json_out__failed_result_says_why(void **state)
@@ -150,20 +158,76 @@ static void json_out__failed_result_says_why(void **state)
 
     (void)state;
     check.check_only = true;
-    result = (struct move_result){
-        .status = 9, .where = MOVE_UNKNOWN, .pause_ms = -1, .budget_ms = 300
-    };
+    result = (struct move_result){ .status = 9,
+                                   .where = MOVE_UNKNOWN,
+                                   .pause_ms = -1,
+                                   .budget_ms = 300,
+                                   .pause = { .total_ms = -1 } };
     err_set(&result.err, ERR_CONNECT, 111, "hostb");
     err_next(&result.err, "Look there.");
     assert_json(
         json_out_result(&check, &result),
         "{'type':'result','status':9,'check':true,'guest_location':'unknown',"
         "'guest_state':'','domain':'7','uuid':'','source':'',"
-        "'destination':'root@hostb','id':'','pause_ms':null,'budget_ms':300,"
+        "'destination':'root@hostb','id':'','pause_ms':null,'pause':null,'budget_ms':"
+        "300,"
+        "'forecast':null,'forecast_at_ms':null,"
         "'elapsed_ms':0,'rounds':0,'retries':0,'redials':0,'disk_bytes':0,'ram_bytes':"
         "0,'sent':0,"
-        "'received':0,'disks':[],'left':[],'notes':[],'error':{'kind':'connect',"
+        "'received':0,'disks':[],'left':[],'notes':[],"
+        "'arrival':{'done':[],'failed':[]},'error':{'kind':'connect',"
         "'errno':111,'what':'hostb: Connection refused','next':'Look there.'}}");
+}
+
+static struct forecast foreseen(void)
+{
+    return (struct forecast){ .made = true,
+                              .converges = false,
+                              .total_ms = 200000,
+                              .pause_ms = 740,
+                              .rounds = 5,
+                              .disk_bytes = 1000,
+                              .ram_bytes = 300,
+                              .sent = 650,
+                              .in = { .disk_bytes = 900,
+                                      .ram_bytes = 200,
+                                      .disk = { 10, 40 },
+                                      .ram = { 20, 0 },
+                                      .disk_rate = 7.4,
+                                      .ram_rate = 8,
+                                      .disk_ratio = 2,
+                                      .ram_ratio = 1.5,
+                                      .budget_ms = 300 },
+                              .needs_downtime_ms = 1000 };
+}
+
+#define FORESEEN \
+    "'converges':false,'total_ms':200000,'pause_ms':740,'budget_ms':300,'rounds':5," \
+    "'disk_bytes':1000,'ram_bytes':300,'sent':650,'data':900,'memory':200," \
+    "'disk_rate':7,'ram_rate':8,'disk_ratio':2.00,'ram_ratio':1.50," \
+    "'disk_writes':{'rate':10,'working_set':40}," \
+    "'ram_writes':{'rate':20,'working_set':null}," \
+    "'needs_downtime_ms':1000,'needs_rate':null"
+
+static void json_out__forecast_has_every_field(void **state)
+{
+    const struct forecast f = foreseen();
+
+    (void)state;
+    assert_json(json_out_forecast(&f), "{" FORESEEN ",'type':'forecast'}");
+}
+
+static void json_out__result_has_the_forecast_of_the_move(void **state)
+{
+    (void)state;
+    result = (struct move_result){ .forecast = foreseen(), .forecast_at_ms = 4000 };
+    AUTO(json_put) struct json_object *o = json_out_result(&cfg, &result);
+    struct json_object *f;
+
+    assert_true(json_object_object_get_ex(o, "forecast", &f));
+    assert_json(json_object_get(f), "{" FORESEEN "}");
+    assert_true(json_object_object_get_ex(o, "forecast_at_ms", &f));
+    assert_int_equal(json_object_get_int(f), 4000);
 }
 
 static void json_out__foreign_strings_are_cleaned(void **state)
@@ -248,6 +312,8 @@ int main(void)
         TEST(json_out__result_has_every_field),
         TEST(json_out__failed_result_says_why),
         TEST(json_out__progress_can_be_read_back),
+        TEST(json_out__forecast_has_every_field),
+        TEST(json_out__result_has_the_forecast_of_the_move),
         TEST(json_out__foreign_strings_are_cleaned),
         TEST(json_out__write_is_one_line),
     };

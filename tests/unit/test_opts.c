@@ -110,7 +110,12 @@ static void opts__each_option_sets_its_field(void **state)
 static void opts__options_may_follow_the_operands(void **state)
 {
     (void)state;
+    assert_taken("--check", "--forecast", "10s", "--set-time", "web01", "hostb");
+    assert_int_equal(opts.move.forecast_ms, 10000);
+    assert_true(opts.move.set_time);
     assert_taken("web01", "--check", "hostb", "--json");
+    assert_int_equal(opts.move.forecast_ms, 0);
+    assert_false(opts.move.set_time);
     assert_string_equal(opts.move.domain, "web01");
     assert_string_equal(opts.move.dest.host, "hostb");
     assert_true(opts.move.check_only && opts.json);
@@ -240,6 +245,8 @@ static void opts__contradictions_are_refused(void **state)
     assert_refused("contradict", "Give one of them", "--keep-source",
                    "--remove-source-disks", "a", "b");
     assert_refused("contradict", "--help", "-q", "-v", "a", "b");
+    assert_refused("--check only", "forecast of its own", "--forecast", "10s", "a",
+                   "b");
 }
 
 static void opts__operands_are_checked(void **state)

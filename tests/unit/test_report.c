@@ -273,6 +273,72 @@ static void report__check_says_whether_it_can_move(void **state)
     findings_fini(&r->findings);
 }
 
+static struct forecast foreseen(void)
+{
+    return (struct forecast){ .made = true, .converges = true, .total_ms = 200 * 1000,
+        .pause_ms = 190, .sent = 5 * GIB, .in = { .budget_ms = 300,
+        .disk_bytes = 12 * GIB, .ram_bytes = GIB, .disk_rate = 87.0 * (1 << 20),
+        .disk_ratio = 2.1, .ram_ratio = 1.5, .disk = { 10 << 20, 64 << 20 },
+        .ram = { 20 << 20, 0 } } };
+}
+
+static void report__forecast_and_outcome_side_by_side(void **state)
+{
+    struct move_result *const r = moved();
+
+    (void)state;
+    r->forecast = foreseen();
+    r->forecast_at_ms = 4000;
+    r->pause = (struct pause){ { 2, 30, 3, 9, 0, 5, 20, 10, 8 }, 87 };
+    r->ndisks = r->nnotes = 0;
+    r->greeting = (struct move_greeting){ .done = { "announced" }, .ndone = 1,
+                                          .failed = { "no agent" }, .nfailed = 1 };
+    assert_report(&cfg, r,
+        "web01 moved to hostb in 3m 12s.\n"
+        "  paused 87 ms (300 ms allowed)\n"
+        "         suspend 2, last_round 30, flush 3, close 9, release 5, load 20, "
+        "source_dead 10, resume 8\n"
+        "  copied 12.0 GiB of disks (4 rounds for what changed), 1.1 GiB of memory\n"
+        "  sent   6.0 GiB in 3m 12s (32.0 MiB/s)\n"
+        "  foresaw 3m 20s, 5.0 GiB sent, paused 190 ms; time -4 %, bytes +20 % "
+        "(said after 4.0 s)\n"
+        "On arrival:\n"
+        "  - announced\n"
+        "Not done on arrival:\n"
+        "  - no agent\n"
+        "web01: running on hostb (destination)\n");
+}
+
+static void report__forecast_of_a_check(void **state)
+{
+    struct move_cfg check = cfg;
+    struct move_result *const r = moved();
+
+    (void)state;
+    check.check_only = true;
+    r->where = MOVE_AT_SOURCE;
+    r->pause_ms = -1;
+    r->disk_bytes = r->ram_bytes = r->nnotes = r->sent = r->ndisks = 0;
+    r->forecast = foreseen();
+    assert_report(&check, r,
+        "web01 can move to hostb.\n"
+        "  forecast converges within a pause of 300 ms: about 3m 20s, 5.0 GiB sent, "
+        "paused 190 ms\n"
+        "  to copy 12.0 GiB of disks at 87.0 MiB/s (2.1x), 1.0 GiB of memory (1.5x)\n"
+        "  dirties disks at 10.0 MiB/s (of 64.0 MiB), memory at 20.0 MiB/s\n"
+        "web01: running on hosta (source); nothing was changed\n");
+    r->forecast.converges = false;
+    r->forecast.pause_ms = 740;
+    r->status = 8;
+    assert_report(&check, r,
+        "web01 would not converge on its way to hostb.\n"
+        "  forecast does NOT converge within a pause of 300 ms: given up after about "
+        "3m 20s, 5.0 GiB sent, paused 740 ms at best\n"
+        "  to copy 12.0 GiB of disks at 87.0 MiB/s (2.1x), 1.0 GiB of memory (1.5x)\n"
+        "  dirties disks at 10.0 MiB/s (of 64.0 MiB), memory at 20.0 MiB/s\n"
+        "web01: running on hosta (source); nothing was changed\n");
+}
+
 static void report__foreign_strings_are_cleaned(void **state)
 {
     struct move_result *const r = failed(4, ERR_PEER);
@@ -321,6 +387,8 @@ int main(void)
         TEST(report__nothing_was_changed),
         TEST(report__refusal_lists_all_blockers),
         TEST(report__check_says_whether_it_can_move),
+        TEST(report__forecast_and_outcome_side_by_side),
+        TEST(report__forecast_of_a_check),
         TEST(report__foreign_strings_are_cleaned),
         TEST(report__error_of_the_command_line),
     };
