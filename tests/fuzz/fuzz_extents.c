@@ -189,7 +189,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                   .skip_zero = how & 4,
                   .align = align,
                   .size = disk + (how & 8 ? 511 : 0) },
-        .data_max = 65536,
+        .data_max = 32 << 20,
         .whole_list = how & 16,
         .counters = &counters,
     };

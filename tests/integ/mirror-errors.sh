@@ -52,11 +52,40 @@ mirror --json src dst >result.json 2>err.txt && die "no error"
 stop src
 stop dst
 
+# What could not be read is not written: there the destination is as it was.
+cmp -s a.raw b.raw && die "all of it was copied"
+[ "$(head -c 5505024 b.raw | tail -c 262144 | tr -d '\0' | wc -c)" = 0 ] ||
+    die "something was written where nothing could be read"
+
+# One that comes and goes is an error all the same; zeroing is tried in another way only
+# where the server says that it cannot.
+sometimes() {
+    echo "--filter=error file $2 error-$1=EIO error-$1-rate=20%"
+}
+fails "src: read of 4096 bytes at" "$(sometimes pread a.raw)" "file b.raw" --request-size=4K
+fails "dst: write of 4096 bytes at" "file a.raw" "$(sometimes pwrite b.raw)" --request-size=4K
+fails "src: read of" "--no-sr $(always pread a.raw EIO)" "--no-sr file b.raw"
+fails "dst: write of" "--no-sr file a.raw" "--no-sr $(always pwrite b.raw EIO)"
+fails "dst: write zeroes of 33554432 bytes at 0: No space left on device" "file holes.raw" \
+    "$(always zero zeroed.raw ENOSPC)"
+
+# The same when both are compared: an error is no difference.
+fails "src: read of 262144 bytes at" "$(always pread a.raw EIO)" "file a.raw" \
+    --verify --no-copy
+fails "dst: read of 262144 bytes at" "file a.raw" "$(always pread a.raw EIO)" \
+    --verify --no-copy
+fails "dst: block status of 8388608 bytes at 0: Operation not permitted" "file a.raw" \
+    "$(always extents a.raw EPERM)" --verify --no-copy
+fails "dst: write of 262144 bytes at" "file a.raw" "$(always pwrite b.raw EIO)" \
+    --repair --no-copy
+
 # The disks do not fit.
 truncate -s $((size + 512)) c.raw
 fails "src: the export has $size bytes, not $((size + 512))" "file a.raw" "file c.raw"
 fails "src: the export has $((size + 512)) bytes, not $size" "file c.raw" "file a.raw"
 fails "dst: cannot write to the export: Read-only file system" "file a.raw" "-r file b.raw"
+fails "dst: cannot write to the export: Read-only file system" "file a.raw" "-r file b.raw" -n
+fails "src: the export has $size bytes, not $((size + 512))" "file a.raw" "file c.raw" --dry-run
 fails "src: the server does not offer the bitmap b0" "file a.raw" "file b.raw" --bitmap=b0
 
 # There is no server, or none that we know.
