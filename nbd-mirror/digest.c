@@ -175,6 +175,8 @@ static bool job_completed(struct job *j, struct disk_cmd *cmd, struct err *e)
 {
     struct slot *s = (struct slot *)cmd;
 
+    if (cmd->op == DISK_STATUS && disk_refused(cmd) && feed_refused(&j->feed))
+        return feed_tell(&j->feed, e);
     if (cmd->os != 0)
         return disk_cmd_err(cmd, e);
     if (cmd->op == DISK_STATUS)
