@@ -55,7 +55,7 @@ C_ALL  := $(wildcard src/*/*.[ch] nbd-mirror/*.[ch] nbd-mirror/*/*.[ch] tests/*/
 AGAIN = +$(MAKE) $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
 .PHONY: all check check-run check-part check-cross asan tsan cov tidy format \
-        format-check lint torture bench bench-run demo demo-run install uninstall clean help \
+        format-check lint fuzz torture bench bench-run demo demo-run install uninstall clean help \
         deps man flags tests
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -142,6 +142,20 @@ demo: deps
 	$(AGAIN) demo-run
 demo-run: all tests
 	SNM_BUILD=$(abspath $B) examples/demo
+
+## fuzz: search for inputs with libFuzzer (clang), FUZZ_S seconds for each target
+# The corpus in tests/fuzz is only read; new inputs are in build/fuzz/NAME, and one that
+# fails is in build/fuzz/found-NAME-...: minimise it, and it becomes a file of the corpus.
+FUZZ_S ?= 60
+fuzz: $(FUZZER)
+	$(foreach f,$(notdir $(FUZZER)),mkdir -p build/fuzz/$f && \
+	$B/fuzzer/$f -max_total_time=$(FUZZ_S) -timeout=20 -max_len=4096 -print_final_stats=1 \
+	-artifact_prefix=build/fuzz/found-$f- build/fuzz/$f tests/fuzz/corpus/$f &&) :
+$B/fuzzer/%: tests/fuzz/fuzz_%.c $(wildcard tests/lib/*.[ch] nbd-mirror/*.[ch] src/base/*.[ch])
+	@mkdir -p $(@D)
+	$Qclang $(CPPFLAGS) -std=c11 -g -O1 -pthread -fsanitize=fuzzer,address,undefined \
+	    -fno-sanitize-recover=all -o $@ $< $(wildcard tests/lib/nbd-mem.c nbd-mirror/*.c \
+	    src/base/*.c) $(LDLIBS)
 
 ## install, uninstall: under $(DESTDIR)$(PREFIX), which is /usr/local
 install: all

@@ -5,6 +5,9 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __x86_64__
+#include <xxh_x86dispatch.h> /* with AVX2 where there is: twice as fast */
+#endif
 #include <xxhash.h>
 
 #include "base/cancel.h"
@@ -18,7 +21,9 @@ static_assert(sizeof(XXH128_canonical_t) == DIGEST_LEN, "the digest is XXH3-128'
 
 enum {
     CONNECTIONS_DEFAULT = 4,
-    REQUESTS_DEFAULT = 16,
+    /* Enough to keep a server busy; of more the buffers would leave the CPU's caches before
+     * they are digested (tests/bench/verify). */
+    REQUESTS_DEFAULT = 4,
     PAGE = 4096,
     /* Digests that are known or on their way, for each that is being read: one slow answer
      * holds up those behind it only after that many. */
@@ -170,6 +175,8 @@ static bool job_completed(struct job *j, struct disk_cmd *cmd, struct err *e)
 {
     struct slot *s = (struct slot *)cmd;
 
+    if (cmd->op == DISK_STATUS && disk_refused(cmd) && feed_refused(&j->feed))
+        return feed_tell(&j->feed, e);
     if (cmd->os != 0)
         return disk_cmd_err(cmd, e);
     if (cmd->op == DISK_STATUS)

@@ -51,7 +51,7 @@ struct digest_cfg {
     size_t nranges;
     uint32_t block;       /* a power of two from MIRROR_BLOCK on; 0: DIGEST_BLOCK */
     unsigned connections; /* at most; 0: 4 */
-    unsigned requests;    /* in flight on each connection; 0: 16 */
+    unsigned requests;    /* in flight on each connection; 0: 4 */
     const struct cancel *cancel;
     digest_emit emit; /* may block; false ends it with that error */
     void *ctx;
@@ -62,7 +62,7 @@ struct digest_cfg {
  * digest_export() - digest all of it, in ascending order
  * @size: the size of the export; may be NULL
  *
- * Memory: connections x requests x block (16 MiB by default), and 4 MiB of extents.
+ * Memory: connections x requests x block (4 MiB by default), and 4 MiB of extents.
  * Errors: as of a mirror's pass, named with the side, command, offset and length; those of
  * ->emit.  Blocks: until the end; cancel ends it within 100 ms.
  */

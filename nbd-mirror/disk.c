@@ -73,6 +73,11 @@ struct disk_cmd *disk_pop(struct disk *d)
     return cmd;
 }
 
+bool disk_refused(const struct disk_cmd *cmd)
+{
+    return cmd->os != 0 && cmd->os != EPROTO && cmd->os != ENOTCONN && !cmd->disk->dead;
+}
+
 bool disk_cmd_err(const struct disk_cmd *cmd, struct err *e)
 {
     /* No errno of the NBD protocol is EPROTO: it means that the server broke it. */

@@ -76,6 +76,9 @@ void disk_complete(struct disk_cmd *cmd, int os);
 /* The oldest completed command, or NULL. */
 struct disk_cmd *disk_pop(struct disk *d);
 
+/* Whether the server has answered @cmd with an errno of its own, and lives on. */
+bool disk_refused(const struct disk_cmd *cmd);
+
 /* "dst: write of 262144 bytes at 1048576: No space left on device", or how the connection
  * was lost; returns false. */
 bool disk_cmd_err(const struct disk_cmd *cmd, struct err *e);

@@ -264,6 +264,18 @@ static bool list_add_answer(struct feed *f, struct extents *x, struct err *e)
     return true;
 }
 
+bool feed_refused(struct feed *f)
+{
+    struct extents *const x = f->coming; /* the caller's until ->answer changes */
+    const uint32_t data[] = { (uint32_t)x->len, 0 };
+
+    if (f->cfg.rule.use[EXTENTS_DIRTY])
+        return false;
+    extents_ask(x, x->off, x->len); /* forgets a part of an answer */
+    extents_record(x, EXTENTS_ALLOC, data, 1);
+    return true;
+}
+
 bool feed_tell(struct feed *f, struct err *e)
 {
     struct extents *const x = f->coming; /* the caller's until ->answer changes */

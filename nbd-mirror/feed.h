@@ -98,6 +98,10 @@ struct extents *feed_ask(struct feed *f);
  * stretches for ->whole_list; ERR_SYS no memory for them. */
 MUST_CHECK bool feed_tell(struct feed *f, struct err *e);
 
+/* The server would not answer.  true: then all that was asked for is data, and that is the
+ * answer to feed_tell().  false: what a bitmap marks must be known. */
+MUST_CHECK bool feed_refused(struct feed *f);
+
 /* Wake all lanes, for them to see that the pass has failed. */
 void feed_wake_all(struct feed *f);
 

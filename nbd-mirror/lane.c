@@ -179,6 +179,8 @@ static bool lane_completed(struct lane *l, struct disk_cmd *cmd, struct err *e)
 
     if (cmd->op == DISK_ZERO && zero_refused(cmd->os))
         return slot_refused(l, s, e);
+    if (cmd->op == DISK_STATUS && disk_refused(cmd) && feed_refused(l->copy->feed))
+        return feed_tell(l->copy->feed, e);
     if (cmd->os != 0)
         return disk_cmd_err(cmd, e);
     if (cmd->op == DISK_STATUS)

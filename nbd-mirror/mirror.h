@@ -15,7 +15,8 @@
  *
  * Zeroes: a hole or zero extent of the source is never read and never travels as data; a
  * block read that holds only zeroes becomes WRITE_ZEROES.  In a pass with ->dst_zero the
- * destination is known to read as zeroes and both are skipped.
+ * destination is known to read as zeroes and both are skipped.  A source that fails when it
+ * is asked for its extents is read in whole; what a bitmap marks must be told.
  *
  * Memory: lanes x requests x request_size (16 MiB by default), allocated and touched in
  * mirror_open(), and up to 4 MiB of extents during a pass, however large the disk.

@@ -60,8 +60,14 @@ static bool ask_all(struct disk *d, struct survey *s, const struct extents_rule 
         };
 
         extents_ask(&x, pos, len);
-        if (!disk_do(d, &ask, cancel, e))
-            return false;
+        if (!disk_do(d, &ask, cancel, e)) {
+            if (r->use[EXTENTS_DIRTY] || !disk_refused(&ask))
+                return false;
+            s->extents = false; /* a pass takes it for data then */
+            s->data += len;
+            x.end = pos + len;
+            continue;
+        }
         if (!extents_check(&x, r, e))
             return err_wrap(e, "%s: block status of %llu bytes at %llu", d->side,
                             (unsigned long long)len, (unsigned long long)pos);

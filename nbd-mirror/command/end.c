@@ -18,9 +18,10 @@
 #include "nbd-mirror/mirror.h"
 
 enum {
-    GRACE_MS = 2000,   /* for a server that is not waited for */
-    CLOSE_MS = 60000,  /* for one that may have much to write back */
-    REST_MS = 500,     /* to end with its last client */
+    GRACE_MS = 2000,  /* for a server that is not waited for */
+    CLOSE_MS = 60000, /* for one that may have much to write back */
+    REST_MS = 500,    /* to end with its last client */
+    BLAME_MS = 200,
     CREATE_MS = 60000, /* for qemu-img to make a file */
     WORDS_MAX = 256,   /* of a command */
 };
@@ -196,6 +197,17 @@ bool end_rest(struct end *x, struct err *e)
     if (x->place->command == NULL || x->server.pid == 0 || poll(&p, 1, REST_MS) != 1)
         return true;
     return server_reap(x, e) && server_start(x, e);
+}
+
+void end_blame(struct end *x, struct err *e)
+{
+    struct pollfd p = { .fd = x->server.pidfd, .events = POLLIN };
+    struct err why;
+
+    /* Its sockets are closed just before it can be waited for. */
+    if (x->server.pid == 0 || poll(&p, 1, BLAME_MS) != 1 || server_reap(x, &why))
+        return;
+    (void)err_wrap(e, "%s", why.msg);
 }
 
 bool end_close(struct end *x, struct err *e)

@@ -47,6 +47,8 @@ MUST_CHECK bool end_dial(void *x, int *fd, struct err *e);
 /* Waits 0.5 s for a command to end, and starts it again if it does.
  * Errors: ERR_SYS its status is not 0. */
 MUST_CHECK bool end_rest(struct end *x, struct err *e);
+/* Something failed: if it was because the server has ended, say so before @e->msg. */
+void end_blame(struct end *x, struct err *e);
 /* Errors: ERR_SYS the server's status is not 0. */
 MUST_CHECK bool end_close(struct end *x, struct err *e);
 void end_drop(struct end *x);

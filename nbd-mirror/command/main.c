@@ -170,7 +170,7 @@ static bool prepare(struct job *j, struct err *e)
     const struct config *c = j->c;
 
     j->dst_zero = c->dst_zero;
-    if ((c->create || c->verify || c->repair) &&
+    if ((c->create || ((c->verify || c->repair) && c->progress)) &&
         !survey(j, &j->src, false, &j->result.survey, e))
         return false;
     if (c->create) {
@@ -203,6 +203,10 @@ static bool job_do(struct job *j, struct err *e)
     if (job_run(j, e) && end_close(&j->src, e) && end_close(&j->dst, e)) {
         end_keep(&j->dst);
         return true;
+    }
+    if (e->kind != ERR_CANCELLED && e->kind != ERR_USAGE) {
+        end_blame(&j->src, e);
+        end_blame(&j->dst, e);
     }
     return false;
 }

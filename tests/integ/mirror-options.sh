@@ -3,9 +3,19 @@
 . "$(dirname "$0")/lib/mirror.bash"
 requires nbdkit jq
 
-mirror_fails 2 "two sockets are needed"
-mirror_fails 2 "two sockets are needed" one
-mirror_fails 2 "two sockets are needed" one two three
+mirror_fails 2 "SRC and DST are needed"
+mirror_fails 2 "SRC and DST are needed" one
+mirror_fails 2 "SRC and DST are needed, and no more: three" one two three
+mirror_fails 2 "SRC and DST are needed, and no more: three" -- one two three
+mirror_fails 2 "a command is written [ COMMAND ARGUMENTS ]" one [ two
+mirror_fails 2 "a command is written [ COMMAND ARGUMENTS ]" [ ] two
+mirror_fails 2 "--rate" --rate=fast one two
+mirror_fails 2 "--dst-zero writes no zeroes, --no-zero all" -z --no-zero one two
+mirror_fails 2 "--no-copy needs --verify or --repair" --no-copy one two
+mirror_fails 2 "--no-copy leaves nothing for --bitmap" --no-copy --verify -B b one two
+mirror_fails 2 "--dry-run copies nothing to compare" -n --verify one two
+mirror_fails 2 "--create needs --dst-format" --create one two
+mirror_fails 2 "the command knows the format" --src-format=raw [ one ] two
 mirror_fails 2 "no such option" --nonsense one two
 mirror_fails 2 "no such option" -Z one two
 mirror_fails 2 "its value is missing" one two --bitmap

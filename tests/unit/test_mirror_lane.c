@@ -305,6 +305,8 @@ static bool fails_at(struct mem_disk *faulty, struct move *m, enum disk_op op,
  * pass (or, when the destination died, say that they cannot). */
 static void every_failure_is_reported(bool src, enum disk_op op, int fault)
 {
+    /* Without a bitmap a status that is refused is no failure. */
+    const bool dirty = op == DISK_STATUS && fault == MEM_FAIL;
     bool failed = true;
 
     for (unsigned at = 0; failed; at++) {
@@ -313,7 +315,9 @@ static void every_failure_is_reported(bool src, enum disk_op op, int fault)
 
         move_make(&m, 1500000, at);
         rng = 5; /* the same disk each time */
-        fill(m.src, true, false);
+        fill(m.src, true, dirty);
+        if (dirty)
+            memset(m.src->dirty, 1, m.src->size);
         m.src->pairs_max = 20;
         memset(m.dst->bytes, DIRT, m.dst->size);
         struct mem_disk *faulty = src ? m.src : m.dst;
@@ -340,6 +344,29 @@ static void lane__every_failed_command_fails_the_pass(void **state)
     every_failure_is_reported(true, DISK_STATUS, MEM_FAIL);
     every_failure_is_reported(false, DISK_WRITE, MEM_FAIL);
     every_failure_is_reported(false, DISK_ZERO, MEM_FAIL);
+}
+
+/* What the server would not tell is read; the rest of its answers are believed. */
+static void lane__extents_that_are_refused_are_data(void **state)
+{
+    (void)state;
+    for (unsigned at = 0; at < 20; at++) {
+        struct move m;
+        struct err e;
+
+        move_make(&m, 1500000, at);
+        fill(m.src, true, false);
+        m.src->pairs_max = 20;
+        memset(m.dst->bytes, DIRT, m.dst->size);
+        m.src->fault = at % 2 ? MEM_FAIL : MEM_FAIL_ALL;
+        m.src->fault_op = DISK_STATUS;
+        m.src->fault_at = at / 2;
+        m.src->fault_os = EIO;
+        move_lanes(&m, LANES);
+        assert_ok(move_pass(&m, &e), e);
+        assert_copied(&m);
+        move_free(&m);
+    }
 }
 
 static void lane__every_lost_connection_fails_the_pass(void **state)
@@ -432,6 +459,7 @@ int main(void)
         TEST(lane__several_passes_use_the_same_lanes),
         TEST(lane__zeroes_are_written_where_zeroing_is_not_supported),
         TEST(lane__every_failed_command_fails_the_pass),
+        TEST(lane__extents_that_are_refused_are_data),
         TEST(lane__every_lost_connection_fails_the_pass),
         TEST(lane__a_stuck_server_can_be_cancelled),
         TEST(lane__a_destination_stuck_after_a_failure_is_given_up),

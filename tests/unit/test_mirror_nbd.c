@@ -352,8 +352,12 @@ static void mirror__a_source_that_lies_about_extents_is_found_out(void **state)
     source_fails(LIE_CTX_NONE, NBD_STATUS, ERR_PROTO, "no answer for base:allocation");
     source_fails(LIE_CTX_UNKNOWN, NBD_STATUS, ERR_PROTO, "no answer");
     source_fails(LIE_CTX_TWICE, NBD_STATUS, ERR_PROTO, "more than one answer");
-    source_fails(LIE_EXTENT_ZERO, NBD_STATUS, ERR_PROTO, "length 0 at 0");
-    source_fails(LIE_EXTENT_LONG, NBD_STATUS, ERR_PROTO, "past the end");
+    source_fails(LIE_EXTENT_ZERO, NBD_STATUS, ERR_PROTO,
+                 "src: block status of 2000000 bytes at 0: base:allocation: "
+                 "extent of length 0 at 0");
+    source_fails(LIE_EXTENT_LONG, NBD_STATUS, ERR_PROTO,
+                 "src: block status of 2000000 bytes at 0: base:allocation: "
+                 "extent of 2000001 bytes at 0 reaches past the end of the disk");
     source_fails(LIE_EXTENT_MORE, NBD_STATUS, ERR_PROTO, "behind what was asked");
     source_fails(LIE_EXTENT_ODD, NBD_STATUS, ERR_NBD, "connection lost");
     source_fails(LIE_CUT, NBD_STATUS, ERR_NBD, "connection lost");
@@ -368,8 +372,12 @@ static void mirror__the_errno_of_the_server_arrives(void **state)
     src->lie = LIE_ERRNO;
     src->lie_errno = 1; /* as QEMU 10 says of an inactive node */
     src->lie_at = NBD_STATUS;
-    assert_err(pass_all(m, &e), e, ERR_NBD);
+    assert_ok(pass_all(m, &e), e); /* all of it is taken for data */
+    assert_copied();
+    src->dirty = calloc(1, SIZE);
+    assert_err(pass_dirty(m, "b", false, &e), e, ERR_NBD);
     assert_int_equal(e.os, EPERM);
+    assert_contains(e.msg, "vda: src: block status of 2000000 bytes at 0: ");
     src->lie_errno = 5;
     src->lie_at = NBD_READ;
     assert_err(pass_all(m, &e), e, ERR_NBD);

@@ -251,10 +251,25 @@ static void verify__a_read_error_is_no_difference(void **state)
     fails(dst, LIE_ERRNO, NBD_READ, "vda: dst: read of ");
     fails(dst, LIE_SHORT, NBD_READ, "vda: dst: read of ");
     fails(src, LIE_CUT, NBD_READ, "vda: src: connection lost");
-    fails(dst, LIE_ERRNO, NBD_STATUS, "vda: dst: block status of ");
+    fails(dst, LIE_CUT, NBD_STATUS, "vda: dst: connection lost");
     fails(dst, LIE_EXTENT_LONG, NBD_STATUS, "reaches past the end of the disk");
     fails(dst, LIE_NO_EXPORT, 0, "vda: dst: NBD handshake");
     assert_int_equal(nfound, 0);
+}
+
+static void verify__reads_all_where_extents_are_refused(void **state)
+{
+    struct verify_result r;
+    struct err e;
+
+    (void)state;
+    src->lie = LIE_ERRNO;
+    src->lie_at = NBD_STATUS;
+    src->lie_errno = 5;
+    assert_ok(run(&r, &e), e);
+    assert_int_equal(r.read[0], SIZE);
+    assert_true(r.read[1] < SIZE);
+    assert_int_equal(r.differ, 0);
 }
 
 static void verify__other_sizes_are_an_error(void **state)
@@ -402,6 +417,7 @@ int main(void)
         TEST_V(verify__repair_makes_it_alike),
         TEST_V(verify__a_repair_that_did_not_help_is_seen),
         TEST_V(verify__a_read_error_is_no_difference),
+        TEST_V(verify__reads_all_where_extents_are_refused),
         TEST_V(verify__other_sizes_are_an_error),
         TEST_V(verify__can_be_cancelled),
         TEST_V(verify__senseless_settings_are_refused),
