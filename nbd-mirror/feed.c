@@ -127,7 +127,8 @@ static bool run_next(struct feed *f)
     return true;
 }
 
-enum feed_next feed_take(struct feed *f, unsigned lane, struct piece *out)
+enum feed_next feed_take(struct feed *f, unsigned lane, uint32_t large,
+                         struct piece *out)
 {
     LOCK_SCOPE(&f->lock);
     if (f->run.len == 0 && !run_next(f)) {
@@ -136,8 +137,11 @@ enum feed_next feed_take(struct feed *f, unsigned lane, struct piece *out)
         f->waiting |= 1u << lane;
         return FEED_WAIT;
     }
-    *out =
-        piece_cut(&f->run, f->run.kind == PIECE_ZERO ? FEED_ZERO_MAX : f->cfg.data_max);
+    if (large > 0 && f->run.kind == PIECE_DATA && f->run.len >= large)
+        *out = piece_take(&f->run, large);
+    else
+        *out = piece_cut(&f->run,
+                         f->run.kind == PIECE_ZERO ? FEED_ZERO_MAX : f->cfg.data_max);
     return FEED_PIECE;
 }
 

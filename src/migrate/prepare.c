@@ -11,7 +11,10 @@
 #include "base/unix.h"
 #include "migrate/move-int.h"
 
-enum { LANES = 2 }; /* per disk; all share one ssh, more gain nothing */
+enum {
+    LANES = 2,     /* per disk; all share one ssh, more gain nothing */
+    REQUESTS = 16, /* for a way that is long */
+};
 
 static struct json_object *put_body(struct move *m)
 {
@@ -121,6 +124,7 @@ static bool open_mirrors(struct move *m, struct err *e)
         const struct mirror_cfg cfg = { .name = m->plan.disks[i].target,
                                         .size = m->plan.disks[i].size,
                                         .lanes = LANES,
+                                        .requests = REQUESTS,
                                         .cancel = m->halt };
         const struct mirror_side dst = { dial_writer, c, "" };
         struct mirror *mirror = NULL;
