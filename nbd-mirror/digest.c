@@ -233,7 +233,7 @@ static bool job_fill(struct job *j, struct err *e)
     int unused;
 
     while (j->free != NULL && j->last - j->first < j->nrecords &&
-           (next = feed_take(&j->feed, 0, &p, &unused)) == FEED_PIECE)
+           (next = feed_take(&j->feed, 0, 0, &p, &unused)) == FEED_PIECE)
         if (!job_begin(j, &p, e))
             return false;
     j->end = next == FEED_END;

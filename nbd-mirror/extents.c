@@ -214,13 +214,19 @@ bool extents_next(struct extents *x, const struct extents_rule *r, struct piece 
     return true;
 }
 
-struct piece piece_cut(struct piece *run, uint64_t max)
+struct piece piece_take(struct piece *run, uint64_t len)
 {
     struct piece first = *run;
 
-    assert(max > 0 && (max & (max - 1)) == 0);
-    first.len = min_u64(run->len, max - run->off % max);
-    run->off += first.len;
-    run->len -= first.len;
+    assert(len <= run->len);
+    first.len = len;
+    run->off += len;
+    run->len -= len;
     return first;
+}
+
+struct piece piece_cut(struct piece *run, uint64_t max)
+{
+    assert(max > 0 && (max & (max - 1)) == 0);
+    return piece_take(run, min_u64(run->len, max - run->off % max));
 }

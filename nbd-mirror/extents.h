@@ -90,6 +90,9 @@ MUST_CHECK bool extents_check(struct extents *x, const struct extents_rule *r,
 MUST_CHECK bool extents_next(struct extents *x, const struct extents_rule *r,
                              struct piece *out);
 
+/* Take the first @len bytes of @run off it; it has as many. */
+struct piece piece_take(struct piece *run, uint64_t len);
+
 /* Take the first part of @run off it: at most up to the next multiple of @max, a power of
  * two. */
 struct piece piece_cut(struct piece *run, uint64_t max);

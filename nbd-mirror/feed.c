@@ -169,8 +169,8 @@ static bool rate_lets(struct feed *f, int *later_ms)
     return wait_ns == 0;
 }
 
-enum feed_next feed_take(struct feed *f, unsigned lane, struct piece *out,
-                         int *later_ms)
+enum feed_next feed_take(struct feed *f, unsigned lane, uint32_t large,
+                         struct piece *out, int *later_ms)
 {
     LOCK_SCOPE(&f->lock);
     if (f->run.len == 0 && !run_next(f)) {
@@ -181,8 +181,11 @@ enum feed_next feed_take(struct feed *f, unsigned lane, struct piece *out,
     }
     if (f->run.kind == PIECE_DATA && !rate_lets(f, later_ms))
         return FEED_LATER;
-    *out =
-        piece_cut(&f->run, f->run.kind == PIECE_ZERO ? FEED_ZERO_MAX : f->cfg.data_max);
+    if (large > 0 && f->run.kind == PIECE_DATA && f->run.len >= large)
+        *out = piece_take(&f->run, large);
+    else
+        *out = piece_cut(&f->run,
+                         f->run.kind == PIECE_ZERO ? FEED_ZERO_MAX : f->cfg.data_max);
     if (out->kind == PIECE_DATA)
         rate_take(&f->rate, out->len, clock_ns());
     return FEED_PIECE;

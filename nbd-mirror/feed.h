@@ -85,10 +85,11 @@ MUST_CHECK bool feed_init(struct feed *f, const struct feed_cfg *cfg,
                           const int *wake_fd, unsigned n, struct err *e);
 void feed_fini(struct feed *f);
 
-/* The next piece for @lane: PIECE_DATA of at most ->data_max bytes, or PIECE_ZERO.
+/* The next piece for @lane: PIECE_DATA of at most ->data_max bytes, or PIECE_ZERO.  @large:
+ * where so many bytes of data follow each other, give out all of them; 0: never.
  * *later_ms is set with FEED_LATER only. */
-enum feed_next feed_take(struct feed *f, unsigned lane, struct piece *out,
-                         int *later_ms);
+enum feed_next feed_take(struct feed *f, unsigned lane, uint32_t large,
+                         struct piece *out, int *later_ms);
 
 /* Whether something must be asked now: then the caller asks for ->off, ->len of what is
  * returned, has the answer recorded in it, and calls feed_tell().  NULL: no. */

@@ -28,32 +28,52 @@ enum {
 
 /* --- the lane's life --- */
 
-bool lane_init(struct lane *l, unsigned no, struct disk *dst, unsigned nslots,
-               uint32_t request_size, struct err *e)
+/* Memory that is faulted in by huge pages, where the system has them, when it is used
+ * first.  free(3) it; NULL: there is none. */
+static uint8_t *buffer_new(size_t size)
 {
-    const size_t size = (size_t)nslots * request_size;
     const size_t rounded = (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    uint8_t *buf = aligned_alloc(HUGE_PAGE, rounded);
 
-    *l = (struct lane){
-        .no = no, .nslots = nslots, .request_size = request_size, .wake_fd = -1
-    };
-    l->slots = calloc(nslots, sizeof *l->slots);
-    l->bufs = aligned_alloc(HUGE_PAGE, rounded);
+    if (buf != NULL && madvise(buf, rounded, MADV_HUGEPAGE) < 0)
+        log_debug("mirror", "no huge pages");
+    return buf;
+}
+
+/* All slots are free.  The first are used most, so their buffers stay in the caches and
+ * the last may never have a page. */
+static void slots_reset(struct lane *l)
+{
+    l->free = NULL;
+    l->bytes = 0;
+    for (unsigned i = l->nslots; i-- > 0;) {
+        l->slots[i].buf = l->bufs + (size_t)i * l->request_size;
+        l->slots[i].next = l->free;
+        l->free = &l->slots[i];
+    }
+}
+
+bool lane_init(struct lane *l, unsigned no, struct disk *dst,
+               const struct lane_cfg *cfg, struct err *e)
+{
+    *l = (struct lane){ .no = no,
+                        .nslots = cfg->nslots,
+                        .request_size = cfg->request_size,
+                        .bytes_max = cfg->bytes_max,
+                        .large_size = cfg->large_size,
+                        .wake_fd = -1 };
+    l->slots = calloc(cfg->nslots, sizeof *l->slots);
+    l->bufs = buffer_new((size_t)cfg->nslots * cfg->request_size);
+    if (cfg->large_size > 0)
+        l->large = buffer_new(cfg->large_size);
     l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (l->slots == NULL || l->bufs == NULL || l->wake_fd < 0) {
+    if (l->slots == NULL || l->bufs == NULL || l->wake_fd < 0 ||
+        (cfg->large_size > 0 && l->large == NULL)) {
         err_set(e, ERR_SYS, errno, "cannot allocate lane %u", no);
         lane_fini(l);
         return false;
     }
-    /* Fewer page faults, where the system has huge pages; and all of them now. */
-    if (madvise(l->bufs, rounded, MADV_HUGEPAGE) < 0)
-        log_debug("mirror", "no huge pages");
-    memset(l->bufs, 0, rounded);
-    for (unsigned i = nslots; i-- > 0;) {
-        l->slots[i].buf = l->bufs + (size_t)i * request_size;
-        l->slots[i].next = l->free;
-        l->free = &l->slots[i];
-    }
+    slots_reset(l);
     l->dst = dst;
     return true;
 }
@@ -69,6 +89,7 @@ void lane_fini(struct lane *l)
     disk_close(ptr_steal(&l->dst));
     if (l->wake_fd >= 0)
         close(l->wake_fd);
+    free(l->large);
     free(l->bufs);
     free(l->slots);
     *l = (struct lane){ .wake_fd = -1 };
@@ -90,6 +111,12 @@ static bool lane_start(struct lane *l, struct disk *d, struct disk_cmd *cmd,
 
 static void slot_put(struct lane *l, struct slot *s)
 {
+    if (s->piece.kind == PIECE_DATA)
+        l->bytes -= s->piece.len;
+    if (s->buf == l->large) {
+        s->buf = l->bufs + (size_t)(s - l->slots) * l->request_size;
+        free(ptr_steal(&l->large));
+    }
     s->next = l->free;
     l->free = s;
 }
@@ -147,7 +174,12 @@ static bool slot_begin(struct lane *l, const struct piece *p, struct err *e)
             memset(s->buf, 0, l->request_size);
         return slot_next(l, s, e);
     }
-    assert(p->len <= l->request_size);
+    l->bytes += p->len;
+    if (p->len > l->request_size) {
+        assert(p->len == l->large_size && l->large != NULL);
+        s->buf = l->large;
+        l->large_size = 0; /* that was it */
+    }
     s->cmd = (struct disk_cmd){
         .op = DISK_READ, .off = p->off, .len = (uint32_t)p->len, .buf = s->buf
     };
@@ -204,7 +236,13 @@ static bool lane_reap(struct lane *l, struct disk *d, struct err *e)
     return true;
 }
 
-/* Start as much as there are slots for.  *end: the feed has nothing more.  *timeout_ms: when
+/* How many bytes the next piece may have instead of ->request_size, or 0. */
+static uint32_t lane_large(const struct lane *l)
+{
+    return l->large_size <= l->src->block_max ? l->large_size : 0;
+}
+
+/* Start as much as there is room for.  *end: the feed has nothing more.  *timeout_ms: when
  * to come back, for poll(2). */
 static bool lane_fill(struct lane *l, bool *end, int *timeout_ms, struct err *e)
 {
@@ -212,8 +250,9 @@ static bool lane_fill(struct lane *l, bool *end, int *timeout_ms, struct err *e)
     struct piece p;
 
     *timeout_ms = -1;
-    while (l->free != NULL &&
-           (next = feed_take(l->copy->feed, l->no, &p, timeout_ms)) == FEED_PIECE)
+    while (l->free != NULL && l->bytes < l->bytes_max &&
+           (next = feed_take(l->copy->feed, l->no, lane_large(l), &p, timeout_ms)) ==
+               FEED_PIECE)
         if (!slot_begin(l, &p, e))
             return false;
     *end = next == FEED_END;
@@ -290,10 +329,7 @@ static void lane_settle(struct lane *l)
     if (!disk_drain(l->dst, cancelled ? DRAIN_CANCELLED_MS : DRAIN_MS,
                     cancelled ? NULL : l->copy->cancel))
         lane_abandon(l);
-    /* Slots in flight at a failure are not on the list. */
-    l->free = NULL;
-    for (unsigned i = l->nslots; i-- > 0;)
-        slot_put(l, &l->slots[i]);
+    slots_reset(l); /* those in flight at a failure are not on the list */
 }
 
 static void *lane_thread(void *opaque)

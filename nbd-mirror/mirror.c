@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,9 +18,12 @@
 static_assert((int)MIRROR_LANES_MAX == (int)FEED_LANES_MAX, "as many lanes everywhere");
 
 enum {
-    LANES_DEFAULT = 4,
+    /* Measured with qemu-nbd at both ends, tests/bench/README.md. */
+    LANES_DEFAULT_MAX = 4,
     REQUESTS_DEFAULT = 16,
-    REQUEST_SIZE_DEFAULT = 256 * 1024,
+    REQUEST_SIZE_DEFAULT = 512 * 1024,
+    LANE_BYTES_DEFAULT = 2 << 20,
+    LARGE_SIZE = 4 << 20, /* of the large piece; see lane.h */
 };
 
 struct mirror {
@@ -69,9 +73,40 @@ static bool sizes_fit(const struct disk *d, uint32_t block_min, uint32_t request
         d->side, d->block_min > block_min ? d->block_min : block_min, request_size);
 }
 
-static bool mirror_connect(struct mirror *m, const struct mirror_side *dst,
-                           unsigned lanes, unsigned requests, struct err *e)
+/* The servers need a CPU each, and another lane than the first is worth one of its own:
+ * on two CPUs a second one costs a tenth of all CPU time and gains nothing. */
+static unsigned lanes_default(void)
 {
+    cpu_set_t set;
+    const int cpus = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 2;
+
+    if (cpus >= 2 * LANES_DEFAULT_MAX)
+        return LANES_DEFAULT_MAX;
+    return cpus >= 4 ? (unsigned)cpus / 2 : 1;
+}
+
+/* What lane @no is made with.  One of them makes the large piece, unless the user has
+ * said how large a request may be. */
+static struct lane_cfg lane_cfg(const struct mirror *m, const struct mirror_cfg *cfg,
+                                unsigned no, const struct disk *dst)
+{
+    const unsigned n = cfg->requests > 0 ? cfg->requests : REQUESTS_DEFAULT;
+    const bool large =
+        no == 0 && cfg->request_size == 0 && dst->block_max >= LARGE_SIZE;
+    const bool told = cfg->requests > 0 || cfg->request_size > 0;
+
+    return (struct lane_cfg){
+        .nslots = n,
+        .request_size = m->request_size,
+        .bytes_max = told ? (uint64_t)n * m->request_size : LANE_BYTES_DEFAULT,
+        .large_size = large ? LARGE_SIZE : 0,
+    };
+}
+
+static bool mirror_connect(struct mirror *m, const struct mirror_side *dst,
+                           const struct mirror_cfg *cfg, struct err *e)
+{
+    const unsigned lanes = cfg->lanes > 0 ? cfg->lanes : lanes_default();
     struct side_want want = {
         .side = dst,
         .nbd = { .side = "dst", .export_name = dst->export_name, .cancel = m->cancel },
@@ -90,8 +125,10 @@ static bool mirror_connect(struct mirror *m, const struct mirror_side *dst,
         ok = err_set(e, ERR_NBD, EROFS, "dst: cannot write to the export");
     ok = ok && sizes_fit(disk[0], 1, m->request_size, e);
     for (; ok && done < n; done += ok) {
+        const struct lane_cfg lane = lane_cfg(m, cfg, done, disk[done]);
+
         disk[done]->can_zero = disk[done]->can_zero && !m->no_zero;
-        ok = lane_init(&m->lane[done], done, disk[done], requests, m->request_size, e);
+        ok = lane_init(&m->lane[done], done, disk[done], &lane, e);
     }
     m->nlanes = done;
     while (done < n)
@@ -114,8 +151,7 @@ bool mirror_open(const struct mirror_cfg *cfg, const struct mirror_side *dst,
     m->rate = cfg->rate;
     m->no_zero = cfg->no_zero;
     m->request_size = cfg->request_size ? cfg->request_size : REQUEST_SIZE_DEFAULT;
-    if (!mirror_connect(m, dst, cfg->lanes ? cfg->lanes : LANES_DEFAULT,
-                        cfg->requests ? cfg->requests : REQUESTS_DEFAULT, e))
+    if (!mirror_connect(m, dst, cfg, e))
         return err_wrap(e, "%s", m->name);
     *out = ptr_steal(&m);
     return true;

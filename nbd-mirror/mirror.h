@@ -18,8 +18,10 @@
  * destination is known to read as zeroes and both are skipped.  A source that fails when it
  * is asked for its extents is read in whole; what a bitmap marks must be told.
  *
- * Memory: lanes x requests x request_size (16 MiB by default), allocated and touched in
- * mirror_open(), and up to 4 MiB of extents during a pass, however large the disk.
+ * Memory: at most lanes x requests x request_size, allocated in mirror_open(), of which
+ * only what is in flight at one time ever gets pages (by default 2 MiB a lane, and once
+ * 4 MiB for the large piece, see lane.h); up to 4 MiB of extents during a pass, however
+ * large the disk.
  *
  * Block sizes: transfers keep to the minimum and maximum that both servers advertise.  A
  * block in which extents of different kinds meet is read and written whole: nothing is
@@ -116,10 +118,12 @@ struct mirror_cfg {
     const char *name; /* "vda", for messages; copied */
     uint64_t size;    /* what both exports must have, in bytes; any number, or
                            MIRROR_SIZE_DST: what the destination has */
-    unsigned lanes; /* connections at most; one where a side is not multi-conn; 0: 4 */
-    unsigned requests; /* in flight on one lane; 0: 16 */
+    unsigned lanes;   /* connections at most; one where a side is not multi-conn; 0: one
+                          for two CPUs, 1 to 4 */
+    unsigned requests; /* in flight on one lane; 0: 16, with at most 2 MiB of data */
     uint32_t
-        request_size; /* bytes of the largest transfer; a power of two; 0: 256 KiB */
+        request_size; /* bytes of the largest transfer; a power of two; 0: 512 KiB, and
+                         4 MiB once, see lane.h */
     uint64_t rate;    /* bytes of data per second at most, in each pass; 0: no limit */
     bool no_zero;     /* zeroes are written as data, WRITE_ZEROES is not used */
     const struct cancel *cancel; /* borrowed until mirror_close(); may be NULL */

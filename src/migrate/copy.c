@@ -19,6 +19,7 @@
 
 enum {
     LANES = 2,        /* per disk; all share one ssh, more gain nothing */
+    REQUESTS = 16,    /* for a way that is long */
     SAMPLE_MS = 1000, /* how often dirty bytes are read while a pass runs */
 };
 
@@ -45,6 +46,7 @@ bool copy_open(struct move *m, struct err *e)
         const struct mirror_cfg cfg = { .name = m->plan.disks[i].target,
                                         .size = m->plan.disks[i].size,
                                         .lanes = LANES,
+                                        .requests = REQUESTS,
                                         .cancel = m->halt };
         const struct mirror_side dst = { dial_writer, c, "" };
         struct mirror *mirror = NULL;

@@ -129,7 +129,7 @@ static enum feed_next drain(struct feed *f, struct seen *s)
     struct piece p;
     int later_ms;
 
-    while ((next = feed_take(f, 0, &p, &later_ms)) == FEED_PIECE) {
+    while ((next = feed_take(f, 0, 0, &p, &later_ms)) == FEED_PIECE) {
         const bool rest =
             !s->rest && f->ask_end < f->cfg.rule.size && p.off >= f->ask_end;
 

@@ -129,12 +129,18 @@ run() { # FORMAT OF THE SOURCE, OF THE DESTINATION
     round c1 c2 -C 1
     [ "$(jq '.data + .zeroed' result.json)" -le $((3 * 65536)) ] ||
         die "too much: $(cat result.json)"
+
+    # What the guest discards becomes holes, as at the source.
+    guest "discard -q 0 64M"
+    round c2 c3
+    [ "$(jq .data result.json)" = 0 ] || die "discards are no data: $(cat result.json)"
     qmp '{"execute": "quit"}' >/dev/null
     wait "$(pid_of src)" || true
     forget src
     exec {to_qsd}>&- {from_qsd}<&-
     stop dst
     same "$1" a.img "$2" b.img
+    thin a.img b.img
 }
 
 run raw raw

@@ -28,9 +28,9 @@ always() { # an error filter on one command
 }
 
 fails "src: read of 262144 bytes at 0: Input/output error" "$(always pread a.raw EIO)" \
-    "file b.raw" -C 1 -R 1
+    "file b.raw" -C 1 -R 1 --request-size=256K
 fails "dst: write of 262144 bytes at 0: No space left on device" "file a.raw" \
-    "$(always pwrite b.raw ENOSPC)" -C 1 -R 1
+    "$(always pwrite b.raw ENOSPC)" -C 1 -R 1 --request-size=256K
 fails "dst: write zeroes of 33554432 bytes at 0: Input/output error" "file holes.raw" \
     "$(always zero zeroed.raw EIO)"
 
@@ -55,7 +55,7 @@ serve_nbdkit src -r eval get_size="echo $size" can_multi_conn="exit 0" pread="
     dd if=$PWD/a.raw skip=\$4 count=\$3 iflag=count_bytes,skip_bytes status=none"
 serve_nbdkit dst file b.raw
 mirror_fails 1 "src: read of 262144 bytes at 5242880: Input/output error" \
-    src dst
+    -C 4 --request-size=256K src dst
 mirror --json src dst >result.json 2>err.txt && die "no error"
 [ "$(jq -r .result,.kind,.errno result.json | xargs)" = "failed nbd 5" ] ||
     die "$(cat result.json)"

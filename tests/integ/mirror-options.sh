@@ -37,7 +37,7 @@ truncate -s 5000000 b.raw
 serve_nbdkit src -r file a.raw
 serve_nbdkit dst file b.raw
 
-mirror --json --destination-is-zero src dst >out.txt 2>err.txt
+mirror --json -C 4 --request-size=128K --destination-is-zero src dst >out.txt 2>err.txt
 [ ! -s err.txt ] || die "$(cat err.txt)"
 jq -e '.result == "ok" and .size == 5000000 and .data + .skipped == 5000000 and
        .zeroed == 0 and .requests > 20 and .connections == 4 and .seconds > 0' \

@@ -21,7 +21,7 @@ pair() {
         serve_nbdkit src -r $src
         serve_nbdkit dst $dst
     }
-    mirror --json "$@" src dst >result.json
+    mirror --json -C 4 "$@" src dst >result.json
     cmp a.raw b.raw || die "src: $src; dst: $dst"
     stop src
     stop dst
@@ -55,7 +55,7 @@ pair "--filter=limit file a.raw limit=1" "file b.raw"
 dirty
 serve_nbdkit src -r file a.raw
 server dst qemu-nbd --persistent --shared=3 --socket="$PWD/dst" --format=raw b.raw
-mirror --json src dst >result.json
+mirror --json -C 4 src dst >result.json
 cmp a.raw b.raw
 result_is connections 3
 stop src

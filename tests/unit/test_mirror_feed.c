@@ -60,7 +60,7 @@ static void take_is(uint64_t off, uint64_t len, enum piece_kind kind)
 {
     struct piece p;
 
-    assert_int_equal(feed_take(&feed, 0, &p, &later_ms), FEED_PIECE);
+    assert_int_equal(feed_take(&feed, 0, 0, &p, &later_ms), FEED_PIECE);
     assert_int_equal(p.off, off);
     assert_int_equal(p.len, len);
     assert_int_equal(p.kind, kind);
@@ -70,7 +70,7 @@ static void take_gives(enum feed_next next)
 {
     struct piece p;
 
-    assert_int_equal(feed_take(&feed, 0, &p, &later_ms), next);
+    assert_int_equal(feed_take(&feed, 0, 0, &p, &later_ms), next);
 }
 
 /* A question is put for these bytes. */
@@ -109,6 +109,36 @@ static void feed__without_contexts_all_is_data(void **state)
     take_is(2 * MIB, 512, PIECE_DATA);
     take_gives(FEED_END);
     assert_int_equal(counter_get(&counters.pass_total), 2 * MIB + 512);
+}
+
+static void large_is(uint64_t off, uint64_t len, enum piece_kind kind)
+{
+    struct piece p;
+
+    assert_int_equal(feed_take(&feed, 0, 4 * MIB, &p, &later_ms), FEED_PIECE);
+    assert_int_equal(p.off, off);
+    assert_int_equal(p.len, len);
+    assert_int_equal(p.kind, kind);
+}
+
+static void feed__a_large_piece_is_data_that_follows_each_other(void **state)
+{
+    (void)state;
+    start((struct feed_cfg){ .rule = { .use = { true }, .size = 64 * MIB } });
+    struct extents *x = ask_is(0, 64 * MIB);
+    const uint32_t pairs[] = {
+        3 * MIB, 0, 6 * MIB, Z, 11 * MIB / 2, 0, 99 * MIB / 2, Z
+    };
+    extents_record(x, EXTENTS_ALLOC, pairs, 4);
+    tell();
+    large_is(0, MIB, PIECE_DATA); /* three are too few */
+    large_is(MIB, MIB, PIECE_DATA);
+    large_is(2 * MIB, MIB, PIECE_DATA);
+    large_is(3 * MIB, 6 * MIB, PIECE_ZERO);
+    large_is(9 * MIB, 4 * MIB, PIECE_DATA);
+    large_is(13 * MIB, MIB, PIECE_DATA); /* one and a half are left */
+    large_is(14 * MIB, MIB / 2, PIECE_DATA);
+    large_is(29 * MIB / 2, 99 * MIB / 2, PIECE_ZERO);
 }
 
 static void feed__an_empty_disk_ends_at_once(void **state)
@@ -196,7 +226,7 @@ static void feed__waiting_lanes_are_woken_once(void **state)
 
     (void)state;
     start((struct feed_cfg){ .rule = { .use = { true }, .size = GIB } });
-    assert_int_equal(feed_take(&feed, 1, &p, &later_ms), FEED_WAIT);
+    assert_int_equal(feed_take(&feed, 1, 0, &p, &later_ms), FEED_WAIT);
     record_all(ask_is(0, FEED_WINDOW_MIN), EXTENTS_ALLOC, 0);
     assert_false(woken(0) || woken(1));
     tell();
@@ -322,6 +352,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST_F(feed__without_contexts_all_is_data),
+        TEST_F(feed__a_large_piece_is_data_that_follows_each_other),
         TEST_F(feed__an_empty_disk_ends_at_once),
         TEST_F(feed__what_is_no_whole_block_is_data_without_asking),
         TEST_F(feed__asks_ahead_by_one_answer),

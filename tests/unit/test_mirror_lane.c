@@ -12,7 +12,7 @@
 #include "nbd-mirror/lane.h"
 #include "tests/lib/disk-mem.h"
 
-enum { LANES = 3, SLOTS = 4, REQUEST = 128 * 1024, DIRT = 0xa5 };
+enum { LANES = 3, SLOTS = 4, REQUEST = 128 * 1024, LARGE = 4 * REQUEST, DIRT = 0xa5 };
 
 /* One move: two disks, the lanes between them. */
 struct move {
@@ -55,14 +55,24 @@ static void fill(struct mem_disk *m, bool alloc, bool dirty)
     }
 }
 
+/* The first one makes a large piece, where servers and disk allow it; the last one may
+ * have less in flight than it has slots. */
 static void move_lanes(struct move *m, unsigned n)
 {
     struct err e;
 
-    for (m->nlanes = 0; m->nlanes < n; m->nlanes++)
+    for (m->nlanes = 0; m->nlanes < n; m->nlanes++) {
+        const struct lane_cfg cfg = {
+            .nslots = SLOTS,
+            .request_size = REQUEST,
+            .bytes_max = m->nlanes < LANES - 1 ? SLOTS * REQUEST : REQUEST,
+            .large_size = m->nlanes == 0 && m->dst->block_max >= LARGE ? LARGE : 0,
+        };
+
         assert_ok(lane_init(&m->lane[m->nlanes], m->nlanes, mem_connect(m->dst, "dst"),
-                            SLOTS, REQUEST, &e),
+                            &cfg, &e),
                   e);
+    }
 }
 
 static void move_make(struct move *m, uint64_t size, unsigned seed)
@@ -172,6 +182,30 @@ static void lane__any_disk_is_copied(void **state)
                          m.src->size);
         move_free(&m);
     }
+}
+
+/* Once, by one lane, when there is so much data, and when the source takes it. */
+static void lane__the_large_piece_is_made_once(void **state)
+{
+    struct move m;
+    struct err e;
+
+    (void)state;
+    move_make(&m, 10 * REQUEST, 7);
+    memset(m.src->bytes, 1, m.src->size);
+    m.src->block_max = LARGE / 2;
+    move_lanes(&m, 1);
+    assert_ok(move_pass(&m, &e), e);
+    assert_int_equal(m.src->count[DISK_READ], 10);
+    m.src->block_max = LARGE;
+    memset(m.dst->bytes, DIRT, m.dst->size);
+    assert_ok(move_pass(&m, &e), e);
+    assert_copied(&m);
+    assert_int_equal(m.src->count[DISK_READ], 10 + 1 + 6);
+    assert_int_equal(m.dst->count[DISK_WRITE], 10 + 1 + 6);
+    assert_ok(move_pass(&m, &e), e);
+    assert_int_equal(m.src->count[DISK_READ], 10 + 7 + 10);
+    move_free(&m);
 }
 
 /* What is clean is left alone, but where blocks have more than one byte: then what it
@@ -454,6 +488,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(lane__any_disk_is_copied),
+        TEST(lane__the_large_piece_is_made_once),
         TEST(lane__only_what_is_dirty_is_copied),
         TEST(lane__zeroes_in_data_are_not_written),
         TEST(lane__several_passes_use_the_same_lanes),

@@ -46,7 +46,9 @@ static int teardown(void **state)
 
 static bool open_with(uint64_t size, struct mirror **m, struct err *e)
 {
-    const struct mirror_cfg cfg = { .name = "vda", .size = size, .cancel = cancel };
+    const struct mirror_cfg cfg = {
+        .name = "vda", .size = size, .lanes = 4, .cancel = cancel
+    };
     const struct mirror_side side = { nbd_mem_dial, dst, "" };
 
     return mirror_open(&cfg, &side, m, e);
