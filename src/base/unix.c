@@ -140,6 +140,14 @@ bool unix_pair(int out[2], struct err *e)
     return true;
 }
 
+void unix_widen(int fd, int bytes)
+{
+    /* The first needs a privilege, the second goes no further than net.core.wmem_max. */
+    if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) < 0 &&
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes) < 0)
+        return; /* not a socket */
+}
+
 /* After EAGAIN: another holder of the descriptor may have made it non-blocking. */
 static bool fd_wait(int fd, short events, struct err *e)
 {

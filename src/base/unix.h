@@ -21,6 +21,10 @@ MUST_CHECK bool unix_accept(int listener, int timeout_ms, const struct cancel *c
 /* A connected pair of stream sockets, close-on-exec. */
 MUST_CHECK bool unix_pair(int out[2], struct err *e);
 
+/* Let @fd, a socket, hold so many bytes that were sent and not read, where the system allows
+ * it; else as many as it does. */
+void unix_widen(int fd, int bytes);
+
 /* Write all of it / read exactly that much (short: ERR_PROTO "end of file").  Blocking. */
 MUST_CHECK bool fd_write_all(int fd, const void *buf, size_t len, struct err *e);
 MUST_CHECK bool fd_read_all(int fd, void *buf, size_t len, struct err *e);

@@ -287,7 +287,7 @@ static void put_head(struct text *t, const struct move_progress *p)
     }
 }
 
-/* "at most 12.0 MiB/s"; "guest's writes take 3.1 ms".  Empty where there is no limit. */
+/* "at most 12.0 MiB/s"; "guest's writes 3.1 ms".  Empty where there is no limit. */
 static void limit_text(char *out, size_t size, const struct move_progress *p)
 {
     char u[UNITS_LEN];
@@ -301,7 +301,7 @@ static void writes_text(char *out, size_t size, const struct move_progress *p)
 {
     out[0] = '\0';
     if (p->guest_write_ms > 0)
-        snprintf(out, size, "guest's writes take %.1f ms", p->guest_write_ms);
+        snprintf(out, size, "guest's writes %.1f ms", p->guest_write_ms);
 }
 
 static void put_link(struct text *t, const struct columns *c,
@@ -314,6 +314,12 @@ static void put_link(struct text *t, const struct columns *c,
     put_item(t, from, TEXT_PLAIN, units_rate(u, p->sent_rate));
     snprintf(s, sizeof s, "%s sent", units_size(u, p->sent));
     put_item(t, from, TEXT_PLAIN, s);
+    limit_text(s, sizeof s, p);
+    if (s[0] != '\0')
+        put_item(t, from, TEXT_PLAIN, s);
+    writes_text(s, sizeof s, p);
+    if (s[0] != '\0')
+        put_item(t, from, TEXT_PLAIN, s);
     if (p->ratio >= 1.05) {
         snprintf(s, sizeof s, "compressed %.1fx", p->ratio);
         put_item(t, from, TEXT_PLAIN, s);
@@ -322,12 +328,6 @@ static void put_link(struct text *t, const struct columns *c,
         snprintf(s, sizeof s, "round trip %.1f ms", (double)p->rtt_us / 1000);
         put_item(t, from, TEXT_PLAIN, s);
     }
-    limit_text(s, sizeof s, p);
-    if (s[0] != '\0')
-        put_item(t, from, TEXT_PLAIN, s);
-    writes_text(s, sizeof s, p);
-    if (s[0] != '\0')
-        put_item(t, from, TEXT_PLAIN, s);
     text_newline(t);
 }
 

@@ -120,6 +120,22 @@ bool ctl_read(int fd, int timeout_ms, struct json_object **reply, struct err *e)
     }
 }
 
+/* Of a dead one that is known at once; a living one may have others to take in before. */
+static bool dial(const char *path, int timeout_ms, int *fd, struct err *e)
+{
+    enum { AGAIN_MS = 20 };
+    const int64_t end = clock_ms() + timeout_ms;
+
+    while (!unix_connect_wait(path, 0, NULL, fd, e)) {
+        if (e->os == ECONNREFUSED || e->os == ENOENT)
+            return err_set(e, ERR_LINK, 0, "nobody listens at %s any more", path);
+        if (e->os != EAGAIN || clock_left_ms(end) == 0)
+            return false;
+        clock_sleep_ms(AGAIN_MS);
+    }
+    return true;
+}
+
 bool ctl_call(const char *path, const struct ctl_request *r, int timeout_ms,
               struct json_object **reply, int *out, struct err *e)
 {
@@ -127,19 +143,16 @@ bool ctl_call(const char *path, const struct ctl_request *r, int timeout_ms,
     AUTO(mem_free) char *line = NULL;
     AUTO(fd_close) int fd = -1;
 
-    /* One try, which a full backlog does not hold up. */
-    if (!unix_connect_wait(path, 0, NULL, &fd, e)) {
-        if (e->os == ECONNREFUSED || e->os == ENOENT)
-            err_set(e, ERR_LINK, 0, "nobody listens at %s any more", path);
+    if (!dial(path, timeout_ms, &fd, e))
         return false;
-    }
     if (asprintf(&line, "%s\n",
                  json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN)) < 0) {
         line = NULL;
         return err_set(e, ERR_SYS, ENOMEM, "request");
     }
-    if (send(fd, line, strlen(line), MSG_NOSIGNAL) != (ssize_t)strlen(line))
-        return err_set(e, ERR_LINK, errno, "it went away");
+    /* It may have turned us away without listening: what it said of that is there. */
+    if (send(fd, line, strlen(line), MSG_NOSIGNAL) < 0 && errno != EPIPE)
+        return err_set(e, ERR_LINK, errno, "asking");
     if (!ctl_read(fd, timeout_ms, reply, e))
         return false;
     if (out != NULL)

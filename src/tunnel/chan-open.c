@@ -136,6 +136,8 @@ bool link_channel_pair(struct link *l, const char *path, enum link_class class,
     if (!unix_pair(pair, e))
         return false;
     AUTO(fd_close) int ours = pair[0];
+    if (class == LINK_BULK)
+        unix_widen(ours, BULK_BUF);
     if (!link_channel(l, path, pair[1], class, zstd, e))
         return false;
     *fd = fd_steal(&ours);
@@ -152,9 +154,12 @@ static bool call_handler(struct chan *c, struct err *e)
 
     if (ops->channel == NULL)
         return err_set(e, ERR_REFUSED, 0, "no channels here");
-    return fault_point("tunnel.channel", e) &&
-           ops->channel(ops->ctx, c->path + strlen(prefix), &fd, e) &&
-           ends_make(c->l, fd, c->packed ? ZSTD_AUTO : ZSTD_OFF, &c->made, e);
+    if (!fault_point("tunnel.channel", e) ||
+        !ops->channel(ops->ctx, c->path + strlen(prefix), &fd, e))
+        return false;
+    if (c->class == LINK_BULK)
+        unix_widen(fd, BULK_BUF);
+    return ends_make(c->l, fd, c->packed ? ZSTD_AUTO : ZSTD_OFF, &c->made, e);
 }
 
 static void open_run(struct job *j, bool drop)

@@ -32,10 +32,12 @@
 #include "tunnel/pace.h"
 
 enum {
-    FRAME_MAX = 1 << 20,        /* bytes of one DATA frame, SETTINGS_MAX_FRAME_SIZE */
-    INBUF = 1 << 20,            /* bytes received at once, at most */
-    FRAME_MIN = 16 << 10,       /* what bulk gets however slow the pipe is */
-    WINDOW_BULK = 16 << 20,     /* bytes a bulk channel may have on its way to us, */
+    FRAME_MAX = 1 << 20,    /* bytes of one DATA frame, SETTINGS_MAX_FRAME_SIZE */
+    INBUF = 1 << 20,        /* bytes received at once, at most */
+    PIPE_SIZE = 1 << 20,    /* of the pipes to ssh: the most without a privilege */
+    BULK_BUF = 512 << 10,   /* of the sockets on a bulk channel's way: fewer turns */
+    FRAME_MIN = 16 << 10,   /* what bulk gets however slow the pipe is */
+    WINDOW_BULK = 16 << 20, /* bytes a bulk channel may have on its way to us, */
     WINDOW_BULK_ALL = 96 << 20, /* and all of them together: later ones get less */
     WINDOW_TALK = 1 << 20, /* the same for the rest; SETTINGS_INITIAL_WINDOW_SIZE */
     STREAMS_MAX = 256,     /* open at one time */

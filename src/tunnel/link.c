@@ -149,6 +149,14 @@ static bool nonblocking(int fd, struct err *e)
     return true;
 }
 
+/* Fewer, longer turns; what lies in it counts as under way (pace.h), so nothing waits longer
+ * for it.  A socket, or a system whose limit is lower, stays as it is. */
+static void widen(int fd)
+{
+    if (fcntl(fd, F_SETPIPE_SZ, PIPE_SIZE) < 0)
+        log_debug("tunnel", "pipe of %d bytes: %s", PIPE_SIZE, "not here");
+}
+
 static void link_fields(struct link *l, const struct link_cfg *cfg)
 {
     l->in = cfg->in;
@@ -178,6 +186,8 @@ static bool link_init(struct link *l, struct err *e)
     if (l->inbuf == NULL)
         return err_set(e, ERR_SYS, ENOMEM, "receive buffer");
     ignore_sigpipe();
+    widen(l->in);
+    widen(l->out_fd);
     return nonblocking(l->in, e) && nonblocking(l->out_fd, e) && out_init(l, e) &&
            session_new(l, e) && (!l->server || pool_new(&l->pool, e));
 }

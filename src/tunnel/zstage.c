@@ -278,6 +278,7 @@ bool zstage_new(const struct zstage_cfg *cfg, struct zstage **out, int *end,
         return false;
     s->pair = pair[0];
     AUTO(fd_close) int theirs = pair[1];
+    unix_widen(cfg->pack ? pair[0] : pair[1], BULK_BUF);
     if (!thread_start(&s->thread, zstage_main, s, cfg->pack ? "link-zip" : "link-unzip",
                       e))
         return false;

@@ -2,7 +2,7 @@
 # A running move is asked how far it is, given another bandwidth, pause and latency, kept in
 # step by --hold until it is told to switch, and aborted; what a killed one left is no
 # obstacle.
-# timeout: 240
+# timeout: 300
 # shellcheck source=tests/e2e/lib-ok.sh
 . "$(dirname "$0")/lib-ok.sh"
 

@@ -91,6 +91,24 @@ run 0 --help
 has out "Usage: snmigrate [OPTIONS] DOMAIN DESTINATION"
 empty err
 
+# Words to a running move: usage errors come before anything is asked.
+for args in "status a b" "status --bogus" "set" "set web01" "set web01 bandwidth" \
+    "set web01 bandwidth=fast" "set web01 bandwidth=1Kbit" "set web01 speed=1" \
+    "set web01 max-downtime=none" "set web01 max-downtime=2h" "switch" "switch a b" \
+    "abort" "abort -x web01"; do
+    # shellcheck disable=SC2086
+    run 2 $args
+    empty out
+    has err "snmigrate: error: "
+done
+run 2 set web01 bandwith=1Mbit
+has err "bandwidth, max-downtime, guest-latency"
+run 0 switch --help
+has out "Usage: snmigrate"
+for word in status set switch abort; do
+    run 0 -q -- $word hostb # a domain may bear these names, too
+done
+
 # The hidden words are words of their own only: domains may bear these names.
 run 40 agent
 run 41 guard

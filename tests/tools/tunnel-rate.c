@@ -1,6 +1,8 @@
 /* What bulk channels of the tunnel carry, and how calls and small messages fare beside them.
  *
  *   tunnel-rate serve                      the far end, on stdin and stdout
+ *   tunnel-rate plain [--mib N] CMD...     without a tunnel: start CMD, which says a line,
+ *                                          reads to the end and says another one
  *   tunnel-rate send [OPTION]... CMD...    start CMD, which is "serve" somewhere; send; print
  *                                          an object with what came of it
  *     --mib N      for each stream (256)        --streams N   bulk channels at once (1)
@@ -11,7 +13,7 @@
  * A stream is over when the far end has read all of it.  Meanwhile a call is made every
  * 50 ms, and a message goes to and fro on a talk channel.
  */
-#include <poll.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -226,21 +228,56 @@ static void report(const struct plan *plan, const struct stream *s, struct link 
     json_object_put(o);
 }
 
+/* A child with pipes as its stdin and stdout, as dial.c has them; our ends. */
+static void start(char **argv, struct proc *out, int *in, int *to)
+{
+    int there[2], back[2];
+    struct err e;
+
+    must(pipe2(there, O_CLOEXEC) == 0 && pipe2(back, O_CLOEXEC) == 0,
+         &(struct err){ .msg = "pipe" });
+    const struct proc_cfg cfg = {
+        .argv = (const char *const *)argv, .in = there[0], .out = back[1], .err = -1
+    };
+    must(proc_spawn(&cfg, out, &e), &e);
+    close(there[0]);
+    close(back[1]);
+    *to = there[1];
+    *in = back[0];
+}
+
 static struct link *dial(char **argv, uint64_t rate, struct proc *ssh)
 {
+    struct link_cfg link = { .rate = rate };
     struct link *l;
     struct err e;
-    int pair[2];
 
-    must(unix_pair(pair, &e), &e);
-    const struct proc_cfg cfg = {
-        .argv = (const char *const *)argv, .in = pair[1], .out = pair[1], .err = -1
-    };
-    must(proc_spawn(&cfg, ssh, &e), &e);
-    close(pair[1]);
-    const struct link_cfg link = { .in = pair[0], .out = pair[0], .rate = rate };
+    start(argv, ssh, &link.in, &link.out);
+
     must(link_open(&link, LONG_MS, NULL, &l, &e), &e);
     return l;
+}
+
+static int send_plain(const struct plan *plan, char **argv)
+{
+    uint8_t *const noise = data_make(false);
+    struct proc ssh = PROC_NONE;
+    struct err e;
+    int in, out;
+    char c;
+
+    start(argv, &ssh, &in, &out);
+    must(fd_read_all(in, &c, 1, &e), &e);
+    const int64_t begin = clock_ms();
+    for (uint64_t at = 0; at < plan->mib << 20; at += BLOCK)
+        must(fd_write_all(out, noise + at % DATA, BLOCK, &e), &e);
+    close(out);
+    must(fd_read_all(in, &c, 1, &e), &e);
+    printf("{\"bytes\":%llu,\"ms\":%lld}\n", (unsigned long long)plan->mib << 20,
+           (long long)(clock_ms() - begin));
+    proc_stop(&ssh, 5000);
+    free(noise);
+    return 0;
 }
 
 static int send_all(const struct plan *plan, char **argv)
@@ -301,6 +338,8 @@ int main(int argc, char **argv)
         else
             return 2;
     }
+    if (argc > i && strcmp(argv[1], "plain") == 0)
+        return send_plain(&plan, argv + i);
     if (argc < 2 || strcmp(argv[1], "send") != 0 || i >= argc || plan.streams < 1 ||
         plan.streams > STREAMS)
         return 2;

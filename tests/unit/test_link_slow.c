@@ -152,10 +152,87 @@ static void link__slow_network_keeps_calls_quick(void **state)
     slow_close(&s);
 }
 
+/* Calls and messages, one after the other, until told to stop. */
+struct talk {
+    struct link *link;
+    int near, far;
+    atomic_bool stop;
+    unsigned calls;
+    pthread_t thread;
+};
+
+static void *talk_main(void *arg)
+{
+    struct talk *const t = arg;
+    char msg[100] = "x";
+    struct err e;
+
+    while (!atomic_load(&t->stop)) {
+        if (!link_call(t->link, "GET", "/nothing", NULL, LONG_MS, NULL, NULL, &e) ||
+            !fd_write_all(t->near, msg, sizeof msg, &e) ||
+            !fd_read_all(t->far, msg, sizeof msg, &e) ||
+            !fd_write_all(t->far, msg, sizeof msg, &e) ||
+            !fd_read_all(t->near, msg, sizeof msg, &e))
+            break;
+        t->calls++;
+    }
+    return NULL;
+}
+
+/* Two bulk channels that have more than the limit lets: neither gets less than
+ * its share, and calls and a talk channel go on all the while. */
+static void link__low_limit_starves_nobody(void **state)
+{
+    enum { EACH = 3 * MIB, RATE = 3 * MIB, CALLS = 5 };
+    struct duo d;
+    int far[2], talk_far;
+    uint64_t got[2] = { 0, 0 };
+    static uint8_t buf[64 * KIB];
+
+    (void)state;
+    duo_open_with(&d, RATE, 0);
+    struct flow up[2] = { { .bytes = EACH, .seed = 1, .shut = true },
+                          { .bytes = EACH, .seed = 2, .shut = true } };
+    up[0].fd = duo_channel(&d, LINK_BULK, ZSTD_OFF, &far[0]);
+    up[1].fd = duo_channel(&d, LINK_BULK, ZSTD_OFF, &far[1]);
+    struct talk t = { .link = d.client };
+    t.near = duo_channel(&d, LINK_TALK, ZSTD_OFF, &talk_far);
+    t.far = talk_far;
+    flow_send(&up[0]);
+    flow_send(&up[1]);
+    assert_int_equal(pthread_create(&t.thread, NULL, talk_main, &t), 0);
+
+    while (got[0] < EACH && got[1] < EACH) {
+        struct pollfd p[2] = { { far[0], POLLIN, 0 }, { far[1], POLLIN, 0 } };
+
+        assert_true(poll(p, 2, LONG_MS) > 0);
+        for (int i = 0; i < 2; i++) {
+            const ssize_t n = recv(far[i], buf, sizeof buf, MSG_DONTWAIT);
+
+            got[i] += n > 0 ? (uint64_t)n : 0;
+        }
+    }
+    assert_true(got[0] > EACH / 2 && got[1] > EACH / 2);
+    atomic_store(&t.stop, true);
+    pthread_join(t.thread, NULL);
+    if (t.calls < CALLS)
+        fail_msg("%u calls in 2 s of bulk", t.calls);
+    for (int i = 0; i < 2; i++)
+        while (got[i] < EACH)
+            got[i] += (uint64_t)recv(far[i], buf, sizeof buf, 0);
+    assert_true(flow_end(&up[0]));
+    assert_true(flow_end(&up[1]));
+    close(up[0].fd);
+    close(up[1].fd);
+    close(t.near);
+    duo_close(&d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(link__slow_network_keeps_calls_quick),
+        TEST(link__low_limit_starves_nobody),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -260,6 +260,20 @@ static void render__plain_lines(void **state)
     assert_plain(&p,
         "web01: tidying up");
 }
+
+static void render__limits_are_shown_where_there_are_some(void **state)
+{
+    AUTO(text_fini) struct text t = { .utf8 = true, .width = 80 };
+    struct move_progress p = bulk();
+
+    (void)state;
+    p.rate_limit = 12 << 20;
+    p.guest_write_ms = 34.04;
+    assert_plain(&p,
+        "web01: copying disks, vda 33% (8.1 GiB left), vdb 100%, sending 57.0 MiB/s, at most 12.0 MiB/s, guest's writes 34.0 ms, switch in 1m 35s");
+    render_live(&t, &p, 23);
+    assert_contains(t.buf, " · at most 12.0 MiB/s · guest's writes 34.0 ms\n");
+}
 /* clang-format on */
 
 /* Lines of at most that many columns, at most that many of them, and nothing that does
@@ -351,6 +365,7 @@ int main(void)
         TEST(render__many_disks_share_a_line),
         TEST(render__before_and_after_copying_one_line),
         TEST(render__plain_lines),
+        TEST(render__limits_are_shown_where_there_are_some),
         TEST(render__always_fits),
         TEST(render__all_done_only_when_nothing_is_left),
         TEST(render__nothing_is_done_before_the_bulk_pass_begins),
