@@ -95,7 +95,8 @@ void foresee_begin(struct move *m)
     struct err e = { 0 };
 
     stand(m, &m->foresee.begin);
-    if (m->facts.run == VDOM_RUNNING && !vdom_dirty_rate_start(m->dom, RAM_S, &e))
+    if (m->facts.run == VDOM_RUNNING &&
+        !vdom_dirty_rate_start(m->dom, m->info.memory, RAM_S, &e))
         log_debug("forecast", "%s", e.msg);
 }
 

@@ -9,8 +9,9 @@
 #include <stdint.h>
 
 enum pause_step {
-    PAUSE_SUSPEND, /* the order to stop, until the guest stands still */
-    PAUSE_ROUND,   /* the last round: rotation, export, copying */
+    PAUSE_SUSPEND, /* the order to stop, until the guest stands still; where QEMU stopped it
+                      by itself: what was under way then, to its end */
+    PAUSE_ROUND,  /* the last round: rotation, export, copying */
     PAUSE_FLUSH,  /* what it wrote is on the destination's disks, and we disconnected */
     PAUSE_CLOSE,  /* the writers have ended and were reaped, the images are synced */
     PAUSE_MEMORY, /* the rest of RAM, as far as the disks did not hide it */

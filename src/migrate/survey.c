@@ -59,7 +59,7 @@ static void look_at_ram(struct move *m, struct survey *s, int64_t left_ms)
         next = RAM_MOST_S;
     if (s->nram == 2 || (s->nram == 1 && next <= RAM_FIRST_S))
         return;
-    if (vdom_dirty_rate_start(m->dom, next, &e))
+    if (vdom_dirty_rate_start(m->dom, m->info.memory, next, &e))
         s->ram_s = next;
     else
         log_debug("forecast", "%s", e.msg);

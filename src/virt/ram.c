@@ -116,13 +116,17 @@ bool vdom_ram(struct vdom *d, struct vram *out, struct err *e)
     return json_get_object(reply, "ram", &ram, e) && counters(ram, out, e);
 }
 
-bool vdom_dirty_rate_start(struct vdom *d, unsigned seconds, struct err *e)
+bool vdom_dirty_rate_start(struct vdom *d, uint64_t memory, unsigned seconds,
+                           struct err *e)
 {
-    enum { SAMPLES = 4096 }; /* pages of each GiB, QEMU's most: a small guest has few */
+    /* Pages to hash, twice: 128 MiB of a large guest, all that QEMU counts well of a small
+     * one.  It wants the number for each GiB, at least 128. */
+    enum { PAGES = 32768, MOST = 4096, LEAST = 128 };
+    const uint64_t gib = (memory >> 30) + 1, each = PAGES / gib;
     struct json_object *const a = json_add_u64(json_new(), "calc-time", seconds);
 
-    return vdom_qmp(d, "calc-dirty-rate", json_add_u64(a, "sample-pages", SAMPLES),
-                    NULL, e);
+    json_add_u64(a, "sample-pages", each > MOST ? MOST : each < LEAST ? LEAST : each);
+    return vdom_qmp(d, "calc-dirty-rate", a, NULL, e);
 }
 
 bool vdom_dirty_rate(struct vdom *d, double *bytes_per_s, struct err *e)

@@ -177,10 +177,12 @@ struct vram {
 };
 MUST_CHECK bool vdom_ram(struct vdom *d, struct vram *out, struct err *e);
 
-/* How fast the guest dirties RAM: QEMU hashes pages now and @seconds later (1 to 60).  Only
+/* How fast the guest, with @memory bytes, dirties them: QEMU hashes some of its pages now and
+ * @seconds later (1 to 60); RAM of less than 128 MiB it does not look at.  Only
  * this way of measuring is used: "dirty-bitmap" was seen to kill QEMU 7.2.22 under TCG.
  * Start returns at once; *bytes_per_s of the other is below 0 while it goes on. */
-MUST_CHECK bool vdom_dirty_rate_start(struct vdom *d, unsigned seconds, struct err *e);
+MUST_CHECK bool vdom_dirty_rate_start(struct vdom *d, uint64_t memory, unsigned seconds,
+                                      struct err *e);
 MUST_CHECK bool vdom_dirty_rate(struct vdom *d, double *bytes_per_s, struct err *e);
 
 /* As whom this host's libvirt runs QEMU (the DAC base label of its capabilities); 0 and 0

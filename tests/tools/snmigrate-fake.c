@@ -36,8 +36,9 @@ struct move {
 
 /* clang-format off */
 static const char *const phase_names[MOVE_PHASES] = {
-    "connect", "preflight", "prepare", "bulk", "rounds", "memory", "switch", "commit",
-    "finish", "undo", "reconnect", "done",
+    "connect", "preflight", "forecast", "prepare", "bulk",      "rounds",
+    "memory",  "switch",    "commit",   "finish",  "undo",      "reconnect",
+    "done",
 };
 static const char *const where_names[] = {
     "source", "destination", "nowhere", "unknown",
@@ -45,7 +46,8 @@ static const char *const where_names[] = {
 
 /* Share of the time at which each phase begins. */
 static const double begins[] = {
-    [MOVE_CONNECT] = 0, [MOVE_PREFLIGHT] = 0.08, [MOVE_PREPARE] = 0.12,
+    [MOVE_CONNECT] = 0, [MOVE_PREFLIGHT] = 0.08,
+    [MOVE_FORECAST] = 0.12, [MOVE_PREPARE] = 0.12,
     [MOVE_BULK] = 0.18, [MOVE_ROUNDS] = 0.5, [MOVE_MEMORY] = 0.62,
     [MOVE_SWITCH] = 0.8, [MOVE_COMMIT] = 0.84,
     [MOVE_FINISH] = 0.86, [MOVE_UNDO] = 1,
