@@ -10,7 +10,8 @@ ifeq ($(filter $(MODE),release asan tsan cov),)
 $(error MODE=$(MODE) is none of release asan tsan cov)
 endif
 
-PC        := libvirt libvirt-qemu libnbd libzstd libnghttp2 json-c libxml-2.0 libxxhash
+PC        := libvirt libvirt-qemu libnbd libzstd libnghttp2 json-c libxml-2.0 libxxhash \
+             libseccomp
 PC_TEST   := cmocka
 PC_ERRORS := $(shell pkg-config --print-errors --errors-to-stdout $(PC) 2>&1)
 
