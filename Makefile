@@ -6,8 +6,8 @@ B      := build/$(MODE)
 PREFIX ?= /usr/local
 Q      := $(if $(V),,@)
 
-ifeq ($(filter $(MODE),release asan tsan cov),)
-$(error MODE=$(MODE) is none of release asan tsan cov)
+ifeq ($(filter $(MODE),release asan tsan cov fuzz),)
+$(error MODE=$(MODE) is none of release asan tsan cov fuzz)
 endif
 
 PC        := libvirt libvirt-qemu libnbd libzstd libnghttp2 json-c libxml-2.0 libxxhash \
@@ -20,7 +20,12 @@ F_release := -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong
 F_asan    := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined \
              -fno-sanitize-recover=all
 F_tsan    := -O1 -fno-omit-frame-pointer -fsanitize=thread
+F_fuzz    := -O1 -fno-omit-frame-pointer -fno-sanitize-recover=all \
+             -fsanitize=fuzzer-no-link,address,undefined
 F_cov     := -O0 --coverage -fprofile-update=atomic
+ifeq ($(MODE),fuzz)
+CC := clang
+endif
 # NDEBUG is never defined: assert() guards the guest.
 CPPFLAGS  += -Isrc -I. -D_GNU_SOURCE $(shell pkg-config --cflags $(PC) 2>/dev/null)
 CFLAGS    += -std=c11 -g -pthread -pedantic -Wall -Wextra -Wshadow -Wvla -Wformat=2 \
@@ -49,7 +54,7 @@ C_ALL  := $(wildcard src/*/*.[ch] nbd-mirror/*.[ch] tests/*/*.[ch] examples/*.[c
 # Once more ourselves, after something that pkg-config must see; on all CPUs.
 AGAIN = +$(MAKE) $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
-.PHONY: all check check-run check-part check-cross asan tsan cov tidy format \
+.PHONY: all check check-run check-part check-cross asan tsan cov fuzz fuzz-run tidy format \
         format-check lint bench bench-run demo demo-run install uninstall clean help \
         deps man flags tests
 .DELETE_ON_ERROR:
@@ -83,8 +88,10 @@ $B/unit/%: $B/obj/tests/unit/%.o $B/libtests.a $B/libsnmigrate.a
 	$(LINK) $(LDLIBS) $(LIBS_TEST)
 $B/tools/%: $B/obj/tests/tools/%.o $B/libtests.a $B/libsnmigrate.a
 	$(LINK) $(LDLIBS)
-$B/fuzz/%: $B/obj/tests/fuzz/fuzz_%.o $B/obj/tests/fuzz/replay.o $B/libtests.a $B/libsnmigrate.a
-	$(LINK) $(LDLIBS)
+# Replaying its corpus; with MODE=fuzz looking for more.
+FUZZ_MAIN := $(if $(filter fuzz,$(MODE)),,$B/obj/tests/fuzz/replay.o)
+$B/fuzz/%: $B/obj/tests/fuzz/fuzz_%.o $(FUZZ_MAIN) $B/libtests.a $B/libsnmigrate.a
+	$(LINK) $(LDLIBS) $(if $(FUZZ_MAIN),,-fsanitize=fuzzer)
 
 ## check: everything that is tested, after installing what it needs; under 15 minutes
 check: deps
@@ -105,6 +112,12 @@ asan tsan cov:
 	$(AGAIN) MODE=$@ check-part
 check-part: all tests
 	tests/run $B unit fuzz integ
+
+## fuzz: libFuzzer on every target, or on those in NAMES=, for SECONDS=60 each; by clang
+fuzz: deps
+	$(AGAIN) MODE=fuzz fuzz-run
+fuzz-run: $(FUZZ)
+	tests/fuzz/run $B $(or $(SECONDS),60) $(NAMES)
 
 ## lint: layers, headers, banned calls, formatting, options against their documents
 lint: all
@@ -153,7 +166,7 @@ flags:
 ## clean: remove build/
 clean:
 	rm -rf build
-## help: this list; variables: MODE=release|asan|tsan|cov DEV=1 V=1 PREFIX= DESTDIR=
+## help: this list; variables: MODE=release|asan|tsan|cov|fuzz DEV=1 V=1 PREFIX= DESTDIR=
 help:
 	@sed -n 's/^## //p' Makefile
 

@@ -82,9 +82,11 @@ static bool refuse_arguments(scmp_filter_ctx f)
             rc = seccomp_rule_add(f, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(mknod), 1,
                                   SCMP_A1(SCMP_CMP_MASKED_EQ, S_IFMT, kinds[i]));
     }
-    return rc == 0 &&
-           seccomp_rule_add(f, SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socket), 1,
-                            SCMP_A0_32(SCMP_CMP_NE, AF_UNIX)) == 0;
+    const struct scmp_arg_cmp not_unix = { 0, SCMP_CMP_NE, AF_UNIX, 0 };
+    if (rc == 0)
+        rc = seccomp_rule_add_array(f, SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socket),
+                                    1, &not_unix);
+    return rc == 0;
 }
 
 static void filter_release(void **f)

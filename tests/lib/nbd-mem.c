@@ -395,7 +395,8 @@ struct nbd_mem *nbd_mem_new(uint64_t size)
     struct nbd_mem *m = calloc(1, sizeof *m);
 
     assert(m != NULL);
-    m->size = m->size_told = size;
+    m->size = size;
+    atomic_store(&m->size_told, size);
     m->bytes = calloc(1, size + 1);
     assert(m->bytes != NULL);
     return m;
