@@ -244,7 +244,7 @@ static bool open_connections(struct ram *r, struct err *e)
     snprintf(path, sizeof path, "%s/libvirt.sock", m->run_dir);
     if (!virt_open(m->cfg->connect, &r->mig_src, e) ||
         !virt_open(m->cfg->connect, &r->poll_src, e) ||
-        !virt_open_socket(path, &r->mig_dst, e) ||
+        !connect_dst_libvirt(m, path, &r->mig_dst, e) ||
         !vdom_find_uuid(r->mig_src, m->facts.uuid, &r->mig_dom, e) ||
         !vdom_find_uuid(r->poll_src, m->facts.uuid, &r->poll_dom, e))
         return false;

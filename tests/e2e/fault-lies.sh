@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# An agent that means harm: whatever it answers, or does not answer, the guest runs on at the
+# source, is never paused for longer than allowed, and the move says the truth.
+# timeout: 720
+# shellcheck source=tests/e2e/lib-fault.sh
+. "$(dirname "$0")/lib-fault.sh"
+
+fault_begin --disk raw:64M:16M --disk qcow2:64M:8M
+
+# Instead of the wrapper that fails: one that lies.
+cat > "$LAB_BIN/snmigrate" << END
+#!/bin/sh
+[ "\$1" != agent ] || [ ! -e /run/agent-lie ] || exec $REAL_BIN/tools/agent-lies "\$(cat /run/agent-lie)"
+exec $REAL_BIN/snmigrate "\$@"
+END
+
+# lie LIE STATUS WORDS: the move ends with STATUS and says WORDS; then all is as it was
+lie() {
+    echo "== $1"
+    try "$1" lie_steps "$@"
+}
+
+lie_steps() {
+    on b sh -c "echo '$1' > /run/agent-lie"
+    attempt vm "${MOVE[@]}"
+    on b sh -c 'rm /run/agent-lie; pkill -KILL -x agent-lies || true'
+    expect_status "$2"
+    grep -qE "error: .*($3)" "$ATTEMPT/stderr" || failed "it does not say: $3"
+    grep -m 1 'error: ' "$ATTEMPT/stderr" | cut -c 1-200
+    ! grep -qP '[\x00-\x08\x0b-\x1f\x7f]|\xe2\x80\xae' "$ATTEMPT"/{stderr,json} ||
+        failed "it draws on the terminal"
+    [ "$(where_is)" = source ] || failed "the guest is: $(where_is)"
+    verdict
+}
+
+#   lie                    status what is said of it
+lie types:agent            3 'member .* is array'
+lie huge:check             3 'more than .* bytes'
+lie deep:check             3 'JSON: '
+lie escapes:check          3 'drawn'
+lie mute:check             3 'POST /check: '
+lie mute:libvirt           9 'cannot connect to libvirt on hostb'
+lie noise:libvirt          9 'cannot connect to libvirt on hostb'
+lie other:PUT              4 'answered for another disk'
+lie fewer:PUT              4 'another number of disks'
+lie claims=guest:PUT       4 'so it is said'
+lie noise:disk             4 'disk vda'
+lie mute:disk              4 'disk vda'
+lie counts:ram-limit       4 'counts the RAM stream wrongly|would have lasted'
+lie mute:ram               4 'would have lasted|did not load|within the pause'
+lie claims=unresolved:close 4 'so it is said'
+lie mute:close             4 'would have lasted'
+lie stop:close             4 'would have lasted'
+try "the same command, and no lie" again
+fault_end
