@@ -178,8 +178,14 @@ static void *limit_thread(void *arg)
         /* Nothing has come yet: the channel may not be there. */
         if (atomic_load(&r->relay.received) == 0 || atomic_load(&r->released))
             continue;
-        if (!pass_limit(r, atomic_load(&r->allowed), &e) && e.kind != ERR_CANCELLED)
-            log_debug("memory", "ram-limit: %s", e.msg);
+        if (pass_limit(r, atomic_load(&r->allowed), &e) || e.kind == ERR_CANCELLED)
+            continue;
+        /* What a release lets pass is more than this allowed, and right. */
+        const bool lies = e.kind == ERR_PROTO && !atomic_load(&r->released);
+
+        log_line(lies ? LOG_WARN : LOG_DEBUG, "memory", "ram-limit: %s", e.msg);
+        if (lies) /* nothing that it says can be used: the move ends with its link */
+            dial_kill(r->move->dial);
     }
     return NULL;
 }

@@ -20,10 +20,13 @@ lie() {
     try "$1" lie_steps "$@"
 }
 
+liar_gone() { ! on b pgrep -x agent-lies > /dev/null; }
+
 lie_steps() {
     on b sh -c "echo '$1' > /run/agent-lie"
     attempt vm "${MOVE[@]}"
-    on b sh -c 'rm /run/agent-lie; pkill -KILL -x agent-lies || true'
+    on b sh -c 'rm /run/agent-lie; pkill -CONT -x agent-lies || true'
+    wait_until 30 liar_gone || failed "the agent did not end with its link"
     expect_status "$2"
     grep -qE "error: .*($3)" "$ATTEMPT/stderr" || failed "it does not say: $3"
     grep -m 1 'error: ' "$ATTEMPT/stderr" | cut -c 1-200
@@ -36,20 +39,20 @@ lie_steps() {
 #   lie                    status what is said of it
 lie types:agent            3 'member .* is array'
 lie huge:check             3 'more than .* bytes'
-lie deep:check             3 'JSON: '
+more lie deep:check        3 'JSON: '
 lie escapes:check          3 'drawn'
-lie mute:check             3 'POST /check: '
+more lie mute:check        3 'POST /check: '
 lie mute:libvirt           9 'cannot connect to libvirt on hostb'
-lie noise:libvirt          9 'cannot connect to libvirt on hostb'
+more lie noise:libvirt     9 'cannot connect to libvirt on hostb'
 lie other:PUT              4 'answered for another disk'
-lie fewer:PUT              4 'another number of disks'
-lie claims=guest:PUT       4 'so it is said'
+more lie fewer:PUT         4 'another number of disks'
+more lie claims=guest:PUT  4 'so it is said'
 lie noise:disk             4 'disk vda'
-lie mute:disk              4 'disk vda'
-lie counts:ram-limit       4 'counts the RAM stream wrongly|would have lasted'
-lie mute:ram               4 'would have lasted|did not load|within the pause'
+more lie mute:disk         4 'disk vda'
+lie counts:ram-limit       4 'lost the link'
+more lie mute:ram          8 'does not converge' # after its patience of 3 minutes
 lie claims=unresolved:close 4 'so it is said'
-lie mute:close             4 'would have lasted'
+more lie mute:close        4 'would have lasted'
 lie stop:close             4 'would have lasted'
 try "the same command, and no lie" again
 fault_end
