@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "tests/fuzz/text.h"
 #include "tests/lib/fake-guest.h"
 #include "tests/lib/jail.h"
 
@@ -51,11 +52,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     AUTO(json_put) struct json_object *body = NULL;
     const uint8_t *const nl = memchr(data, '\n', size);
     const size_t head = nl != NULL ? (size_t)(nl - data) : size;
-    AUTO(mem_free) char *line = strndup((const char *)data, head);
+    AUTO(mem_free) char *line = text_of(data, head);
     struct err e;
 
-    if (line == NULL ||
-        (nl != NULL && !json_parse((const char *)nl + 1, size - head - 1, &body, &e)))
+    if (nl != NULL && !json_parse((const char *)nl + 1, size - head - 1, &body, &e))
         return 0;
     struct arrivals *const all = arrivals_new(&fake_guest_ops);
     ask(all, line, body);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "tests/fuzz/text.h"
 #include "virt/domxml.h"
 #include "virt/status.h"
 
@@ -44,14 +45,12 @@ static void move_disks(const char *xml, const struct dominfo *info)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    AUTO(mem_free) char *xml = strndup((const char *)data, size);
+    AUTO(mem_free) char *xml = text_of(data, size);
     AUTO(findings_fini) struct findings f = { 0 };
     AUTO(dominfo_fini) struct dominfo info = { 0 };
     static struct status st;
     struct err e;
 
-    if (xml == NULL)
-        return 0;
     if (domxml_parse(xml, &info, &f, &e))
         move_disks(xml, &info);
     (void)!status_parse(xml, &st, &e);

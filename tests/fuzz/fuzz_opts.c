@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "cli/opts.h"
+#include "tests/fuzz/text.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -12,15 +13,13 @@ enum { ARGS_MAX = 64 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    AUTO(mem_free) char *text = strndup((const char *)data, size);
+    AUTO(mem_free) char *text = text_of(data, size);
     static char name[] = "snmigrate";
     char *argv[ARGS_MAX + 2] = { name }, *save = NULL;
     static struct opts o;
     struct err e = { 0 };
     int argc = 1;
 
-    if (text == NULL)
-        return 0;
     for (char *s = strtok_r(text, "\n", &save); s != NULL && argc <= ARGS_MAX;
          s = strtok_r(NULL, "\n", &save))
         argv[argc++] = s;

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "tests/fuzz/text.h"
 #include "tunnel/sshcmd.h"
 #include "tunnel/words.h"
 
@@ -85,12 +86,10 @@ static void say(const char *s, size_t len)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     enum { PIPE_ROOM = 16 << 10 };
-    AUTO(mem_free) char *text = strndup((const char *)data, size);
+    AUTO(mem_free) char *text = text_of(data, size);
     static struct sshcmd c;
     struct err e = { 0 };
 
-    if (text == NULL)
-        return 0;
     go_to(text);
     (void)!sshcmd_words(text, &c, &e);
     log_foreign("dst", text);
