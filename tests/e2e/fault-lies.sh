@@ -36,6 +36,19 @@ lie_steps() {
     verdict
 }
 
+liar_there() { on b pgrep -x agent-lies > /dev/null; }
+
+# Ctrl-C while nothing but the end of the link would end the waiting.
+interrupted() {
+    on b sh -c "echo mute:libvirt > /run/agent-lie"
+    { wait_until 60 liar_there && sleep 2 && int_main; } &
+    attempt vm "${MOVE[@]}"
+    on b rm /run/agent-lie
+    wait_until 30 liar_gone || failed "the agent did not end with its link"
+    expect_status 130
+    verdict
+}
+
 #   lie                    status what is said of it
 lie types:agent            3 'member .* is array'
 lie huge:check             3 'more than .* bytes'
@@ -44,6 +57,7 @@ lie escapes:check          3 'drawn'
 more lie mute:check        3 'POST /check: '
 lie mute:libvirt           9 'cannot connect to libvirt on hostb'
 more lie noise:libvirt     9 'cannot connect to libvirt on hostb'
+try "interrupted while a libvirt is mute" interrupted
 lie other:PUT              4 'answered for another disk'
 more lie fewer:PUT         4 'another number of disks'
 more lie claims=guest:PUT  4 'so it is said'
