@@ -6,12 +6,13 @@ B      := build/$(MODE)
 PREFIX ?= /usr/local
 Q      := $(if $(V),,@)
 
-ifeq ($(filter $(MODE),release asan tsan cov),)
-$(error MODE=$(MODE) is none of release asan tsan cov)
+ifeq ($(filter $(MODE),release asan tsan cov fuzz),)
+$(error MODE=$(MODE) is none of release asan tsan cov fuzz)
 endif
 
 VERSION := $(shell sed -n 's/.*SNMIGRATE_VERSION "\(.*\)"/\1/p' src/base/version.h)
-PC        := libvirt libvirt-qemu libnbd libzstd libnghttp2 json-c libxml-2.0 libxxhash
+PC        := libvirt libvirt-qemu libnbd libzstd libnghttp2 json-c libxml-2.0 libxxhash \
+             libseccomp
 PC_TEST   := cmocka
 PC_ERRORS := $(shell pkg-config --print-errors --errors-to-stdout $(PC) 2>&1)
 
@@ -20,7 +21,12 @@ F_release := -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong
 F_asan    := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined \
              -fno-sanitize-recover=all
 F_tsan    := -O1 -fno-omit-frame-pointer -fsanitize=thread
+F_fuzz    := -O1 -fno-omit-frame-pointer -fno-sanitize-recover=all \
+             -fsanitize=fuzzer-no-link,address,undefined
 F_cov     := -O0 --coverage -fprofile-update=atomic
+ifeq ($(MODE),fuzz)
+CC := clang
+endif
 # NDEBUG is never defined: assert() guards the guest.
 CPPFLAGS  += -Isrc -I. -D_GNU_SOURCE $(shell pkg-config --cflags $(PC) 2>/dev/null)
 CFLAGS    += -std=c11 -g -pthread -pedantic -Wall -Wextra -Wshadow -Wvla -Wformat=2 \
@@ -44,7 +50,6 @@ MAN    := $(wildcard src/cli/*.1 nbd-mirror/*.1)
 LIB    := $(call o,$(wildcard tests/lib/*.c))
 UNIT   := $(patsubst tests/unit/%.c,$B/unit/%,$(wildcard tests/unit/test_*.c))
 TOOLS  := $(patsubst tests/tools/%.c,$B/tools/%,$(wildcard tests/tools/*.c))
-FUZZER := $(patsubst tests/fuzz/fuzz_%.c,$B/fuzzer/%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ   := $(patsubst tests/fuzz/fuzz_%.c,$B/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 # What a user of the library includes: its headers, and those of base that they need.
 API      := nbd-mirror/mirror.h nbd-mirror/verify.h nbd-mirror/digest.h nbd-mirror/counters.h
@@ -54,8 +59,8 @@ C_ALL  := $(wildcard src/*/*.[ch] nbd-mirror/*.[ch] nbd-mirror/*/*.[ch] tests/*/
 # Once more ourselves, after something that pkg-config must see; on all CPUs.
 AGAIN = +$(MAKE) $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
-.PHONY: all check check-run check-part check-cross asan tsan cov tidy format \
-        format-check lint fuzz torture bench bench-run demo demo-run install uninstall clean help \
+.PHONY: all check check-run check-part check-cross asan tsan cov fuzz fuzz-run tidy format \
+        format-check lint torture bench bench-run demo demo-run install uninstall clean help \
         deps man flags tests
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -88,8 +93,10 @@ $B/unit/%: $B/obj/tests/unit/%.o $B/libtests.a $B/libsnmigrate.a
 	$(LINK) $(LDLIBS) $(LIBS_TEST)
 $B/tools/%: $B/obj/tests/tools/%.o $B/libtests.a $B/libsnmigrate.a
 	$(LINK) $(LDLIBS)
-$B/fuzz/%: $B/obj/tests/fuzz/fuzz_%.o $B/obj/tests/fuzz/replay.o $B/libtests.a $B/libsnmigrate.a
-	$(LINK) $(LDLIBS)
+# Replaying its corpus; with MODE=fuzz looking for more.
+FUZZ_MAIN := $(if $(filter fuzz,$(MODE)),,$B/obj/tests/fuzz/replay.o)
+$B/fuzz/%: $B/obj/tests/fuzz/fuzz_%.o $(FUZZ_MAIN) $B/libtests.a $B/libsnmigrate.a
+	$(LINK) $(LDLIBS) $(if $(FUZZ_MAIN),,-fsanitize=fuzzer)
 
 ## check: everything that is tested, after installing what it needs; under 15 minutes
 check: deps
@@ -110,6 +117,12 @@ asan tsan cov:
 	$(AGAIN) MODE=$@ check-part
 check-part: all tests
 	tests/run $B unit fuzz integ
+
+## fuzz: libFuzzer on every target, or on those in NAMES=, for SECONDS=60 each; by clang
+fuzz: deps
+	$(AGAIN) MODE=fuzz fuzz-run
+fuzz-run: $(FUZZ)
+	tests/fuzz/run $B $(or $(SECONDS),60) $(NAMES)
 
 ## lint: layers, headers, banned calls, formatting, options against their documents
 lint: all
@@ -143,20 +156,6 @@ demo: deps
 demo-run: all tests
 	SNM_BUILD=$(abspath $B) examples/demo
 
-## fuzz: search for inputs with libFuzzer (clang), FUZZ_S seconds for each target
-# The corpus in tests/fuzz is only read; new inputs are in build/fuzz/NAME, and one that
-# fails is in build/fuzz/found-NAME-...: minimise it, and it becomes a file of the corpus.
-FUZZ_S ?= 60
-fuzz: $(FUZZER)
-	$(foreach f,$(notdir $(FUZZER)),mkdir -p build/fuzz/$f && \
-	$B/fuzzer/$f -max_total_time=$(FUZZ_S) -timeout=20 -max_len=4096 -print_final_stats=1 \
-	-artifact_prefix=build/fuzz/found-$f- build/fuzz/$f tests/fuzz/corpus/$f &&) :
-$B/fuzzer/%: tests/fuzz/fuzz_%.c $(wildcard tests/lib/*.[ch] nbd-mirror/*.[ch] src/base/*.[ch])
-	@mkdir -p $(@D)
-	$Qclang $(CPPFLAGS) -std=c11 -g -O1 -pthread -fsanitize=fuzzer,address,undefined \
-	    -fno-sanitize-recover=all -o $@ $< $(wildcard tests/lib/nbd-mem.c nbd-mirror/*.c \
-	    src/base/*.c) $(LDLIBS)
-
 ## install, uninstall: under $(DESTDIR)$(PREFIX), which is /usr/local
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
@@ -185,7 +184,7 @@ flags:
 ## clean: remove build/
 clean:
 	rm -rf build
-## help: this list; variables: MODE=release|asan|tsan|cov DEV=1 V=1 PREFIX= DESTDIR=
+## help: this list; variables: MODE=release|asan|tsan|cov|fuzz DEV=1 V=1 PREFIX= DESTDIR=
 help:
 	@sed -n 's/^## //p' Makefile
 

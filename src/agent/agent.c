@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "agent/route.h"
+#include "agent/sandbox.h"
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -94,7 +95,8 @@ int agent_main(void)
     umask(077);
     log_init(LOG_DEBUG, "dst"); /* the source shows what it was asked to show */
     if (take_stdio(&in, &out, &e) && take_signals(&signals, &e) && fault_init(&e) &&
-        virt_init(&e) && agent_serve(in, out, signals, &guest_libvirt, &e))
+        sandbox_enter(&e) && virt_init(&e) &&
+        agent_serve(in, out, signals, &guest_libvirt, &e))
         return 0;
     log_line(e.kind == ERR_LINK || e.kind == ERR_CANCELLED ? LOG_INFO : LOG_ERROR,
              "agent", "%s", e.msg);

@@ -212,6 +212,16 @@ bool connect_redial(struct move *m, struct err *e)
     return dial(m, e);
 }
 
+/* virConnectOpen waits for ever where a libvirt takes the connection and says nothing. */
+bool connect_dst_libvirt(struct move *m, const char *path, struct virt **out,
+                         struct err *e)
+{
+    atomic_store(&m->answer_by_ms, clock_ms() + CALL_MS);
+    const bool ok = virt_open_socket(path, out, e);
+    atomic_store(&m->answer_by_ms, 0);
+    return ok || !cancel_is_set(m->user) ? ok : cancel_check(m->user, e);
+}
+
 static bool open_dst_libvirt(struct move *m, struct err *e)
 {
     char path[PATHS_MAX + 16];
@@ -219,7 +229,9 @@ static bool open_dst_libvirt(struct move *m, struct err *e)
     snprintf(path, sizeof path, "%s/libvirt.sock", m->run_dir);
     if (!proxy_start(m->link, path, &m->proxy, e))
         return false;
-    if (!virt_open_socket(path, &m->dst, e)) {
+    if (!connect_dst_libvirt(m, path, &m->dst, e)) {
+        if (e->kind == ERR_CANCELLED)
+            return false;
         e->kind = ERR_CONNECT;
         err_wrap(e, "cannot connect to libvirt on %s", m->cfg->dest.host);
         return err_next(e, "Is libvirtd running on %s?", m->cfg->dest.host);

@@ -178,8 +178,14 @@ static void *limit_thread(void *arg)
         /* Nothing has come yet: the channel may not be there. */
         if (atomic_load(&r->relay.received) == 0 || atomic_load(&r->released))
             continue;
-        if (!pass_limit(r, atomic_load(&r->allowed), &e) && e.kind != ERR_CANCELLED)
-            log_debug("memory", "ram-limit: %s", e.msg);
+        if (pass_limit(r, atomic_load(&r->allowed), &e) || e.kind == ERR_CANCELLED)
+            continue;
+        /* What a release lets pass is more than this allowed, and right. */
+        const bool lies = e.kind == ERR_PROTO && !atomic_load(&r->released);
+
+        log_line(lies ? LOG_WARN : LOG_DEBUG, "memory", "ram-limit: %s", e.msg);
+        if (lies) /* nothing that it says can be used: the move ends with its link */
+            dial_kill(r->move->dial);
     }
     return NULL;
 }
@@ -246,7 +252,7 @@ static bool open_connections(struct ram *r, struct err *e)
     snprintf(path, sizeof path, "%s/libvirt.sock", m->run_dir);
     if (!virt_open(m->cfg->connect, &r->mig_src, e) ||
         !virt_open(m->cfg->connect, &r->poll_src, e) ||
-        !virt_open_socket(path, &r->mig_dst, e) ||
+        !connect_dst_libvirt(m, path, &r->mig_dst, e) ||
         !vdom_find_uuid(r->mig_src, m->facts.uuid, &r->mig_dom, e) ||
         !vdom_find_uuid(r->poll_src, m->facts.uuid, &r->poll_dom, e))
         return false;

@@ -156,7 +156,10 @@ struct move {
     bool watching;
     atomic_bool watch_stop;
     atomic_bool over_time; /* halted because the pause was over time */
-    pthread_mutex_t lock;  /* guards progress and setting mirrors and ram */
+    /* Somebody waits for an answer that only the end of the link would end: then, or when
+     * the user stops, watch hangs up.  0: nobody. */
+    atomic_int_fast64_t answer_by_ms;
+    pthread_mutex_t lock; /* guards progress and setting mirrors and ram */
     struct move_progress progress;
     int64_t started_ms;
     uint64_t moved_disk, moved_ram;
@@ -191,6 +194,10 @@ void ctl_stop(struct move *m);
 bool connect_run(struct move *m, struct err *e);
 /* Dial the destination again (after the release); replaces m->dial and m->link. */
 MUST_CHECK bool connect_redial(struct move *m, struct err *e);
+/* The destination's libvirt through the link, by the proxy's socket @path.  Errors: of
+ * virt_open_socket; ERR_CANCELLED. */
+MUST_CHECK bool connect_dst_libvirt(struct move *m, const char *path, struct virt **out,
+                                    struct err *e);
 void connect_close(struct move *m);
 
 /* --- proxy.c --- */

@@ -141,6 +141,18 @@ static void check_halt(struct move *m)
         cancel_set(m->halt);
 }
 
+/* The link ends, and with it what was waited for. */
+static void check_answer(struct move *m)
+{
+    const int64_t by = atomic_load(&m->answer_by_ms);
+
+    if (by == 0 || (clock_ms() < by && !cancel_is_set(m->user)))
+        return;
+    LOCK_SCOPE(&m->lock);
+    if (m->dial != NULL)
+        dial_kill(m->dial);
+}
+
 static void *watch_thread(void *arg)
 {
     struct move *const m = arg;
@@ -152,6 +164,7 @@ static void *watch_thread(void *arg)
 
         poll(&p, 1, TICK_MS);
         check_halt(m);
+        check_answer(m);
         refresh(m, &r);
     }
     return NULL;

@@ -49,7 +49,8 @@ enum link_class {
 struct link_server_ops {
     /* @body may be NULL.  On success *reply (may stay NULL) is taken over.  A failure is
      * sent as a problem document {kind, os, what, next} and arrives as the client's error
-     * with the same kind, errno and texts, prefixed "dst: ". */
+     * with the same errno and texts, prefixed "dst: ", and the same kind if that is SYS,
+     * NBD, VIRT, PROTO, TIMEOUT or REFUSED; else it is PEER. */
     bool (*request)(void *ctx, const char *method, const char *path,
                     struct json_object *body, struct json_object **reply,
                     struct err *e);

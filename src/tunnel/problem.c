@@ -29,6 +29,26 @@ struct json_object *problem_make(const struct err *e)
     return o;
 }
 
+/* What a peer may say of itself.  The other kinds are the source's own findings (the guest
+ * ended, nobody knows where it is, the user stopped it): its undo and its exit status go by
+ * them, so a peer that claims one has only failed. */
+static enum err_kind peers_kind(const char *name)
+{
+    const enum err_kind kind = err_kind_parse(name);
+
+    switch (kind) {
+    case ERR_SYS:
+    case ERR_NBD:
+    case ERR_VIRT:
+    case ERR_PROTO:
+    case ERR_TIMEOUT:
+    case ERR_REFUSED:
+        return kind;
+    default:
+        return ERR_PEER;
+    }
+}
+
 /* true: *e is what the document says; false: *e is what is wrong with the document. */
 static bool parse(struct json_object *o, struct err *e)
 {
@@ -45,9 +65,7 @@ static bool parse(struct json_object *o, struct err *e)
         return false;
 
     /* The text of the errno is in "what" already. */
-    err_set(&got, err_kind_parse(kind), 0, "dst: %s", what);
-    if (got.kind == ERR_NONE)
-        got.kind = ERR_PEER;
+    err_set(&got, peers_kind(kind), 0, "dst: %s", what);
     got.os = os <= MAX_ERRNO ? (int)os : 0;
     if (next[0] != '\0')
         err_next(&got, "%s", next);

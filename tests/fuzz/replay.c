@@ -11,6 +11,8 @@
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+/* A target may have one, as with libFuzzer. */
+__attribute__((weak)) int LLVMFuzzerInitialize(int *argc, char ***argv);
 
 enum { INPUT_MAX = 1 << 20 };
 
@@ -63,6 +65,8 @@ int main(int argc, char **argv)
 {
     int failed = argc < 2;
 
+    if (LLVMFuzzerInitialize != NULL)
+        failed |= LLVMFuzzerInitialize(&argc, &argv) != 0;
     for (int i = 1; i < argc; i++)
         failed |= replay_dir(argv[i]);
     return failed;

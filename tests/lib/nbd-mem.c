@@ -400,7 +400,7 @@ struct nbd_mem *nbd_mem_new(uint64_t size)
 
     assert(m != NULL);
     m->size = size;
-    m->size_told = size;
+    atomic_store(&m->size_told, size);
     m->bytes = calloc(1, size + 1);
     assert(m->bytes != NULL);
     return m;

@@ -878,7 +878,8 @@ static void agent__killed_at_released_has_passed_nothing(void **state)
     /* QEMU saw the end of a stream that was cut: it is gone. */
     atomic_store(&fake->run, VDOM_NONE);
     assert_err(post(&a, ID1, "commit", json_add_bool(json_new(), "run", true), &e), e,
-               ERR_GUEST);
+               ERR_PEER);
+    assert_contains(e.msg, "gone at the destination");
     assert_ok(call(&a, "DELETE", "/moves/" ID1, NULL, NULL, &e), e);
     agent_end(&a);
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 #include "base/clock.h"
 #include "base/unix.h"
 #include "tests/lib/link-duo.h"
+#include "tunnel/link-int.h"
 #include "tunnel/link.h"
 
 /* --- calls --- */
@@ -61,6 +63,29 @@ static void link__failure_arrives_as_it_was_said(void **state)
     assert_string_equal(e.msg, "dst: cannot make /images: No space left on device");
     assert_string_equal(e.next, "Make room at the destination.");
     duo_close(&d);
+}
+
+/* The undo of a move and its exit status go by these: they are not the peer's to say. */
+static void link__kinds_that_are_the_sources_own_are_not_taken(void **state)
+{
+    static const char *const taken[] = { "sys",   "nbd",     "virt",
+                                         "proto", "timeout", "refused" };
+
+    (void)state;
+    for (int k = 0; k < ERR_KINDS; k++) {
+        const char *const name = err_kind_name((enum err_kind)k);
+        enum err_kind want = ERR_PEER;
+        char text[100];
+        struct err e = { 0 };
+
+        for (size_t i = 0; i < sizeof taken / sizeof taken[0]; i++)
+            if (strcmp(taken[i], name) == 0)
+                want = (enum err_kind)k;
+        snprintf(text, sizeof text, "{\"kind\": \"%s\", \"what\": \"x\"}", name);
+        assert_false(problem_read(500, (const uint8_t *)text, strlen(text), &e));
+        assert_int_equal(e.kind, want);
+        assert_string_equal(e.msg, "dst: x");
+    }
 }
 
 static void link__large_bodies_pass_and_too_large_ones_do_not(void **state)
@@ -554,6 +579,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(link__call_brings_the_reply),
         TEST(link__failure_arrives_as_it_was_said),
+        TEST(link__kinds_that_are_the_sources_own_are_not_taken),
         TEST(link__large_bodies_pass_and_too_large_ones_do_not),
         TEST(link__many_callers_at_one_time),
         TEST(link__handler_that_blocks_holds_up_nobody),

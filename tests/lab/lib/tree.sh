@@ -6,7 +6,7 @@
 
 TREE_PACKAGES="qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-clients
     openssh-server openssh-client iproute2 procps libnbd0 libzstd1 libnghttp2-14 libjson-c5
-    libxml2 libxxhash0 libvirt0"
+    libxml2 libxxhash0 libseccomp2 libvirt0"
 
 tree_mirror() {
     awk '$1 == "URIs:" { print $2; exit } $1 == "deb" { print ($2 ~ /^\[/) ? $3 : $2; exit }' \

@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# An agent that means harm: whatever it answers, or does not answer, the guest runs on at the
+# source, is never paused for longer than allowed, and the move says the truth.
+# timeout: 720
+# shellcheck source=tests/e2e/lib-fault.sh
+. "$(dirname "$0")/lib-fault.sh"
+
+fault_begin --disk raw:64M:16M --disk qcow2:64M:8M
+
+# Instead of the wrapper that fails: one that lies.
+cat > "$LAB_BIN/snmigrate" << END
+#!/bin/sh
+[ "\$1" != agent ] || [ ! -e /run/agent-lie ] || exec $REAL_BIN/tools/agent-lies "\$(cat /run/agent-lie)"
+exec $REAL_BIN/snmigrate "\$@"
+END
+
+# lie LIE STATUS WORDS: the move ends with STATUS and says WORDS; then all is as it was
+lie() {
+    echo "== $1"
+    try "$1" lie_steps "$@"
+}
+
+liar_gone() { ! on b pgrep -x agent-lies > /dev/null; }
+
+lie_steps() {
+    on b sh -c "echo '$1' > /run/agent-lie"
+    attempt vm "${MOVE[@]}"
+    on b sh -c 'rm /run/agent-lie; pkill -CONT -x agent-lies || true'
+    wait_until 30 liar_gone || failed "the agent did not end with its link"
+    expect_status "$2"
+    grep -qE "error: .*($3)" "$ATTEMPT/stderr" || failed "it does not say: $3"
+    grep -m 1 'error: ' "$ATTEMPT/stderr" | cut -c 1-200
+    ! grep -qP '[\x00-\x08\x0b-\x1f\x7f]|\xe2\x80\xae' "$ATTEMPT"/{stderr,json} ||
+        failed "it draws on the terminal"
+    [ "$(where_is)" = source ] || failed "the guest is: $(where_is)"
+    verdict
+}
+
+liar_there() { on b pgrep -x agent-lies > /dev/null; }
+
+# Ctrl-C while nothing but the end of the link would end the waiting.
+interrupted() {
+    on b sh -c "echo mute:libvirt > /run/agent-lie"
+    { wait_until 60 liar_there && sleep 2 && int_main; } &
+    attempt vm "${MOVE[@]}"
+    on b rm /run/agent-lie
+    wait_until 30 liar_gone || failed "the agent did not end with its link"
+    expect_status 130
+    verdict
+}
+
+#   lie                    status what is said of it
+lie types:agent            3 'member .* is array'
+lie huge:check             3 'more than .* bytes'
+more lie deep:check        3 'JSON: '
+lie escapes:check          3 'drawn'
+more lie mute:check        3 'POST /check: '
+lie mute:libvirt           9 'cannot connect to libvirt on hostb'
+more lie noise:libvirt     9 'cannot connect to libvirt on hostb'
+try "interrupted while a libvirt is mute" interrupted
+lie other:PUT              4 'answered for another disk'
+more lie fewer:PUT         4 'another number of disks'
+more lie claims=guest:PUT  4 'so it is said'
+lie noise:disk             4 'disk vda'
+more lie mute:disk         4 'disk vda'
+lie counts:ram-limit       4 'lost the link'
+more lie mute:ram          8 'does not converge' # after its patience of 3 minutes
+lie claims=unresolved:close 4 'so it is said'
+more lie mute:close        4 'would have lasted'
+lie stop:close             4 'would have lasted'
+try "the same command, and no lie" again
+fault_end
