@@ -71,6 +71,10 @@ static const struct opt opts[] = {
     { "timeout", 0, parse_time, AT(move.timeout_ms), "TIME", NULL, 1000, MAX_TIME,
       "give up if it has not switched by then: 2h\n"
       "(never)" },
+    { "on-stall", 0, parse_choice, AT(move.on_stall), "wait|throttle|suspend|abort",
+      "throttle", 0, 0,
+      "when the guest is too busy: go on, slow it down,\n"
+      "stop it for longer, or give up (throttle)" },
     { "keep-source", 0, parse_flag, AT(move.keep_source), NULL, NULL, 0, 0,
       "leave the domain defined here, shut off" },
     { "remove-source-disks", 0, parse_flag, AT(move.remove_source_disks), NULL, NULL, 0,

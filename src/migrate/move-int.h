@@ -19,6 +19,7 @@
 #include "migrate/controller.h"
 #include "migrate/move.h"
 #include "migrate/plan.h"
+#include "migrate/slow.h"
 #include "nbd-mirror/mirror.h"
 #include "virt/blk.h"
 #include "virt/virt.h"
@@ -28,9 +29,10 @@ enum {
     PREPARE_MS = 120000, /* making images, starting writers */
     CLOSE_MS = 60000,    /* flushing and reaping writers */
     SWITCH_FIXED_MS =
-        150, /* a switch with nothing left: 80 ms seen (DESIGN 3.13), and the
-                              rounds' fixed costs */
-    PATIENCE_MS = 180000, /* without progress towards the budget: status 8 */
+        100, /* of a switch with nothing left, apart from a round's own fixed
+                              cost: suspend, close and 80 ms (DESIGN.md 3.13) */
+    PATIENCE_MS = 30000, /* windows without progress towards the budget, at least */
+    THROTTLE_MS = 10000, /* the same where the guest is only slowed by it */
     PAUSE_SLACK_MS =
         600, /* beyond the budget, then the guest is taken back (I11 has 1 s,
                              and taking back takes time too) */
@@ -41,6 +43,14 @@ enum {
 struct guard_link;
 struct ram;
 struct proxy;
+
+/* What the guest writes on a disk, from samples of its dirty bytes; converge.c. */
+struct meter {
+    int64_t at_ms;           /* when the count began; 0: not yet */
+    unsigned round;          /* of the newest sample, */
+    uint64_t dirty, counted; /* which said so much; and all since then */
+    double rate;
+};
 
 /* One disk's copying: its mirror and the pass under way. */
 struct copy_disk {
@@ -67,6 +77,8 @@ struct move {
     /* What can be changed while it runs; begins as cfg says.  Thread: any. */
     atomic_uint_fast64_t budget_ms; /* the longest pause; read it with move_budget() */
     atomic_bool hold;               /* stay in step, do not switch yet */
+    atomic_uint_fast64_t
+        allowed_ms; /* this pause may be longer: --on-stall suspend; or 0 */
 
     /* Source. */
     struct virt *src;
@@ -96,6 +108,10 @@ struct move {
     uint64_t disk_dirty;      /* newest sample, all disks */
     int64_t tracked_since_ms; /* when the active bitmaps were made */
     struct control control;
+    struct meter meters[DOMXML_DISKS_MAX];
+    struct slow slow;
+    uint64_t ram_limit; /* of what QEMU sends, as last set; 0: none of ours */
+    uint64_t ram_free;  /* and before */
 
     /* Memory. */
     struct ram *ram;        /* relay, poll and migrate threads */
@@ -132,6 +148,9 @@ PRINTF(2, 3) void move_note(struct move *m, const char *fmt, ...);
 
 /* The longest pause that is allowed now, ms. */
 uint64_t move_budget(const struct move *m);
+/* The pause after which the guest is taken back, ms: the budget and some slack, or what
+ * --on-stall suspend was decided for. */
+uint64_t move_pause_max(const struct move *m);
 
 /* --- connect.c: lock, source, tunnel, the destination's libvirt --- */
 bool connect_run(struct move *m, struct err *e);
@@ -154,7 +173,8 @@ void prepare_undo(struct move *m);
 /* --- converge.c: the controller's ears and hands --- */
 bool rounds_run(struct move *m, struct err *e);
 bool memory_run(struct move *m, struct err *e);
-/* ERR_STALLED when --timeout is over. */
+void converge_undo(struct move *m);
+/* ERR_STALLED when --timeout is over, but for --on-stall suspend. */
 MUST_CHECK bool converge_in_time(struct move *m, struct err *e);
 
 /* --- copy.c --- */

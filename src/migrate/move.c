@@ -22,7 +22,7 @@ static const struct phase phases[] = {
     { "preflight", preflight_run, NULL,          false },
     { "prepare",   prepare_run,   prepare_undo,  false },
     { "bulk",      bulk_run,      copy_undo,     false },
-    { "rounds",    rounds_run,    NULL,          false },
+    { "rounds",    rounds_run,    converge_undo, false },
     { "memory",    memory_run,    memory_undo,   false },
     { "switch",    switch_run,    switch_undo,   false },
     { "commit",    commit_run,    NULL,          true  },
@@ -85,6 +85,7 @@ void move_free(struct move *m)
         return;
     dominfo_fini(&m->info);
     findings_fini(&m->findings);
+    slow_free(&m->slow);
     free(m->xml_live);
     free(m->xml_inactive);
     free(m->dest_xml);
@@ -102,12 +103,19 @@ uint64_t move_budget(const struct move *m)
     return atomic_load(&m->budget_ms);
 }
 
+uint64_t move_pause_max(const struct move *m)
+{
+    const uint64_t allowed = atomic_load(&m->allowed_ms);
+
+    return (allowed > move_budget(m) ? allowed : move_budget(m)) + PAUSE_SLACK_MS;
+}
+
 void move_enter(struct move *m, enum move_phase phase)
 {
     log_debug("phase", "%s", phase_names[phase]);
     LOCK_SCOPE(&m->lock);
     m->progress.phase = phase;
-    m->progress.why[0] = '\0';
+    m->progress.why[0] = m->progress.decision[0] = '\0';
     if (m->facts.name[0] != '\0')
         snprintf(m->progress.domain, sizeof m->progress.domain, "%s", m->facts.name);
     if (phase != MOVE_PREPARE)
@@ -172,7 +180,7 @@ static void move_failed(struct move *m, struct err *e)
         err_next(e, "Its disks on this host are intact: virsh start %s", m->facts.name);
     } else if (atomic_load(&m->over_time)) {
         err_set(e, ERR_TIMEOUT, 0, "the pause would have lasted more than %d ms",
-                (int)move_budget(m) + PAUSE_SLACK_MS);
+                (int)move_pause_max(m));
         err_next(e, "Run it again, or allow more with --max-downtime.");
     } else if (m->link != NULL && link_state(m->link) == LINK_BROKEN) {
         link_cause(m->link, e);

@@ -28,8 +28,7 @@ void switch_pause_begins(struct move *m)
     if (m->facts.run != VDOM_RUNNING ||
         !atomic_compare_exchange_strong(&m->paused_at_ns, &none, now))
         return;
-    atomic_store(&m->pause_deadline_ms,
-                 now / NS_PER_MS + (int64_t)move_budget(m) + PAUSE_SLACK_MS);
+    atomic_store(&m->pause_deadline_ms, now / NS_PER_MS + (int64_t)move_pause_max(m));
     if (!guard_say(m, "suspending", &e))
         log_warn("switch", "%s", e.msg);
 }
