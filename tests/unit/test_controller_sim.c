@@ -13,10 +13,10 @@
 
 enum {
     MIB = 1 << 20,
-    TICK_MS = 10,
+    TICK_MS = 20,
     END_MS = 3600 * 1000, /* by then everything has ended */
     SWITCH_MS = 100,      /* what converge.c passes as fixed_ms */
-    SEEDS = 75,           /* of each trace */
+    SEEDS = 60,           /* of each trace */
     DISK_STEPS = 5,
     CPU_STEPS = 4,
     TOLERANCE_MS = 60, /* of a steady guest's pause, beyond the budget */
@@ -348,7 +348,7 @@ static void check(const struct trace *trace, enum control_policy policy, uint64_
     const struct trace t = vary(trace, &r, &budget);
     const bool timed =
         policy == CONTROL_ON_STALL_WAIT || policy == CONTROL_ON_STALL_SUSPEND;
-    const struct outcome o = run(&t, seed, policy, budget, timed ? 300000 : 0);
+    const struct outcome o = run(&t, seed, policy, budget, timed ? 120000 : 0);
 
     HOLDS(o.at < END_MS);
     if (o.how == CONTROL_SWITCH && !o.stopped)
