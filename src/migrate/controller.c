@@ -159,10 +159,10 @@ static double ram_dirty_rate(const struct control *c, const struct control_sampl
                                                  : s->ram_dirty_rate;
 }
 
-/* What RAM still has to send: what QEMU knows plus what was dirtied since it looked. */
+/* What RAM still has to send: what QEMU knows, what is on its way, plus what was dirtied since it looked. */
 static double ram_left(const struct control *c, const struct control_sample *s)
 {
-    return (double)s->ram_remaining +
+    return (double)s->ram_remaining + (double)s->ram_under_way +
            ram_dirty_rate(c, s) * (double)s->ram_since_sync_ms / 1000;
 }
 
@@ -525,4 +525,7 @@ void control_step(struct control *c, const struct control_sample *s,
     } else {
         with_ram(c, s, out);
     }
+    /* In the pause QEMU sends what is left as fast as it can. */
+    if (out->todo == CONTROL_SWITCH || out->todo == CONTROL_SUSPEND)
+        out->ram_limit = c->ram_limit = 0;
 }

@@ -89,8 +89,9 @@ struct control_sample {
     size_t ndisks;
     double disk_rate; /* that rounds reached, all disks together; 0 unknown */
     bool ram_running;
-    uint64_t ram_remaining;
-    double ram_rate; /* 0 unknown */
+    uint64_t ram_remaining; /* as QEMU says, */
+    uint64_t ram_under_way; /* and what it has sent and the destination not taken */
+    double ram_rate;        /* 0 unknown */
     double ram_dirty_rate;
     int64_t ram_since_sync_ms; /* since QEMU last looked for dirty pages */
     uint64_t ram_syncs;        /* how often it did: 1 in the first pass */

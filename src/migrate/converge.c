@@ -98,7 +98,8 @@ static void fill_sample(struct move *m, const struct memory_sample *ram,
         return;
     /* During setup nothing is counted yet, and nothing left means nothing. */
     s->ram_running = ram->ram.status >= VRAM_ACTIVE && ram->ram.total > 0;
-    s->ram_remaining = ram->ram.remaining + ram->under_way;
+    s->ram_remaining = ram->ram.remaining;
+    s->ram_under_way = ram->under_way;
     s->ram_rate = ram->rate;
     s->ram_dirty_rate = (double)ram->ram.dirty_rate;
     s->ram_since_sync_ms = ram->since_sync_ms;
@@ -115,7 +116,14 @@ static bool one_round(struct move *m, struct err *e)
 
     if (!copy_round(m, false, e))
         return false;
-    control_round_took(&m->control, m->moved_disk - before, rate, clock_ms() - start);
+    const uint64_t bytes = m->moved_disk - before;
+    const int64_t took = clock_ms() - start;
+
+    control_round_took(&m->control, bytes, rate, took);
+    /* Disks that are nearly empty never had a pass that is long enough to measure: too
+     * slow a rate is better than none. */
+    if (m->disk_rate <= 0 && bytes > 0 && took > 0)
+        m->disk_rate = (double)bytes * MS_PER_S / (double)took;
     return true;
 }
 
@@ -218,6 +226,7 @@ bool rounds_run(struct move *m, struct err *e)
     struct control_verdict v = { .todo = CONTROL_ROUND };
 
     move_enter(m, MOVE_ROUNDS);
+    atomic_store(&m->allowed_ms, 0);
     control_init(&m->control, &cfg);
     for (size_t i = 0; i < m->plan.n; i++)
         m->meters[i] =
@@ -276,6 +285,7 @@ bool memory_run(struct move *m, struct err *e)
 
     move_enter(m, MOVE_MEMORY);
     control_restart(&m->control);
+    m->ram_limit = 0; /* a new migration, which libvirt has given its own */
     if (!fault_point("memory", e) || !cancel_check(m->halt, e) || !memory_start(m, e))
         return false;
     for (;;) {

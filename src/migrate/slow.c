@@ -8,6 +8,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/proc.h"
 #include "base/units.h"
 #include "migrate/move-int.h"
 #include "virt/throttle.h"
@@ -67,6 +68,7 @@ bool slow_prepare_cpus(struct move *m, struct err *e)
     if (s->cpus_before == NULL && (!throttle_cpus_read(m->dom, &s->cpus_before, e) ||
                                    !remember(m, THROTTLE_MIGRATION, s->cpus_before, e)))
         return false;
+    s->cpu_steps = 0;
     return throttle_cpus(m->dom, 1, e);
 }
 
@@ -139,8 +141,9 @@ void slow_lift_disks(struct move *m)
 
 void slow_lift(struct move *m)
 {
-    if (m->dom == NULL || m->source_unknown)
-        return; /* the guard does it */
+    /* The guard does it; or there is nothing to be put back. */
+    if (m->dom == NULL || m->source_unknown || proc_ended(m->qemu_pidfd))
+        return;
     slow_lift_disks(m);
     lift(m, "the migration's parameters", THROTTLE_MIGRATION, &m->slow.cpus_before);
     m->slow.cpu_steps = 0;

@@ -180,10 +180,11 @@ static void controller__what_a_look_finds_was_dirtied_since_the_last(void **stat
     s.ram_syncs = 1;
     step(&c, &s);
     s = both(0, 20);
-    s.now_ms = 500; /* 40 MiB/s */
+    s.now_ms = 500;            /* 40 MiB/s */
+    s.ram_under_way = 5 * MIB; /* was sent before: found by nobody */
     step(&c, &s);
     s.now_ms = 600;
-    s.ram_remaining = 0;
+    s.ram_remaining = s.ram_under_way = 0;
     s.ram_since_sync_ms = 100;
     assert_int_equal(step(&c, &s).pause_ms, FIXED_MS + ROUND_MS + 40);
 }
@@ -309,6 +310,16 @@ static void controller__disks_that_write_much_get_their_share_of_the_link(void *
     assert_int_equal(step(&c, &s).ram_limit, 25.0 * MIB);
     s.ram_remaining = 50 * MIB; /* near its end */
     assert_true(step(&c, &s).ram_limit <= 0);
+    s = both(1, 1000);
+    s.disks[0].dirty_rate = 300.0 * MIB;
+    assert_int_equal(step(&c, &s).ram_limit, 25.0 * MIB);
+    s.budget_ms = 60000; /* it fits now, and goes */
+    s.now_ms = 20;
+    step(&c, &s);
+    s.now_ms = 1000;
+    const struct control_verdict v = step(&c, &s);
+    assert_int_equal(v.todo, CONTROL_SWITCH);
+    assert_true(v.ram_limit <= 0);
 }
 
 /* --- stalled --- */
