@@ -16,11 +16,10 @@ enum {
     CHANCE_MS = 500,       /* the longest wait for the lowest point */
     SETTLE_MS = 40,        /* no lower for that long: two polls of QEMU */
     MISSED_MAX = 3,        /* chances, then the first that fits is taken */
-    WINDOW_ROUNDS = 3,     /* a window is that many rounds, or passes of RAM, long */
+    WINDOW_ROUNDS = 2,     /* a window is that many rounds, or passes of RAM, long */
     WORSE_ROUNDS = 2,      /* in a row: the guest is faster than copying */
     NEAR_MS = 1000,        /* RAM's end */
     SHARE_PARTS = 4,       /* of the link that RAM has in any case */
-    FAR_PARTS = 16,        /* while RAM is far, what disks may be behind of that way */
 };
 static const double PROGRESS = 0.95;
 
@@ -356,33 +355,26 @@ static bool on_stall(struct control *c, const struct control_sample *s, bool stu
  * that no longer matters, all it can take. */
 static void share_link(struct control *c, const struct control_sample *s)
 {
+    const bool suspends =
+        c->cfg.policy == CONTROL_ON_STALL_SUSPEND && (c->hopeless || s->overdue);
     const double w = dirty_rate(s), link = c->alone_rate, ram = ram_ms(c, s);
     double share = link - w * 3 / 2;
 
     if (share < link / SHARE_PARTS)
         share = link / SHARE_PARTS;
-    if (ram < NEAR_MS || w < link / (c->ram_limit > 0 ? 4 : 3))
+    if (suspends || ram < NEAR_MS || w < link / (c->ram_limit > 0 ? 4 : 3))
         c->ram_limit = 0;
     else if (fabs(share - c->ram_limit) > c->ram_limit / 4)
         c->ram_limit = share;
 }
 
 /* A round has fixed costs: while what it would copy takes a quarter of the budget or less,
- * waiting is better.  While RAM has a long way to go they come even less often, which leaves
- * it the link and copies once what the guest writes twice; but QEMU may be done sooner than
- * anybody thinks, and what disks are behind must fit the budget then. */
-static bool round_pays(const struct control *c, const struct control_sample *s)
+ * waiting is better, also for what is written again and again: it is copied once, last. */
+static bool round_pays(const struct control_sample *s)
 {
-    const double disks = disks_ms(s), ram = ram_ms(c, s);
-    const double near = (double)s->budget_ms / 4;
-    const double far = ((double)s->budget_ms - (double)fixed_ms(c, s)) * 3 / 4;
-    double behind = ram / FAR_PARTS;
+    const double disks = disks_ms(s);
 
-    if (behind > far)
-        behind = far;
-    if (behind < near)
-        behind = near;
-    return disks < 0 || disks > behind;
+    return disks < 0 || disks > (double)s->budget_ms / 4;
 }
 
 /* The disks alone.  QEMU may stop the guest as soon as RAM is in step, so RAM starts when
@@ -398,7 +390,7 @@ static void before_ram(struct control *c, const struct control_sample *s,
     units_size(d, dirty(s));
     units_time(t, (int64_t)round);
     if (s->hold) {
-        out->todo = round_pays(c, s) ? CONTROL_ROUND : CONTROL_HOLD;
+        out->todo = round_pays(s) ? CONTROL_ROUND : CONTROL_HOLD;
         snprintf(out->why, sizeof out->why, "held: disks are in step but for %s", d);
         forget(c);
     } else if (round >= 0 && round <= (room > RAM_START_MS ? room : RAM_START_MS)) {
@@ -424,7 +416,7 @@ static bool round_helps(const struct control *c, const struct control_sample *s)
 {
     const double round = (double)round_fixed(c) + disks_ms(s);
 
-    return round_pays(c, s) && dirty_rate(s) * round / 1000 < (double)dirty(s) / 2;
+    return round_pays(s) && dirty_rate(s) * round / 1000 < (double)dirty(s) / 2;
 }
 
 /* The pause fits.  Lower is better: wait while it falls, but not for long. */
@@ -483,7 +475,7 @@ static void with_ram(struct control *c, const struct control_sample *s,
         c->missed++;
     c->fit_at_ms = -1;
     c->rounded = false;
-    out->todo = round_pays(c, s) ? CONTROL_ROUND : CONTROL_WAIT;
+    out->todo = round_pays(s) ? CONTROL_ROUND : CONTROL_WAIT;
     units_size(d, dirty(s));
     units_size(r, (uint64_t)ram_left(c, s));
     if (s->hold) {

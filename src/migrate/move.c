@@ -115,7 +115,8 @@ void move_enter(struct move *m, enum move_phase phase)
     log_debug("phase", "%s", phase_names[phase]);
     LOCK_SCOPE(&m->lock);
     m->progress.phase = phase;
-    m->progress.why[0] = m->progress.decision[0] = '\0';
+    if (phase != MOVE_SWITCH) /* which the newest decision is the reason for */
+        m->progress.why[0] = m->progress.decision[0] = '\0';
     if (m->facts.name[0] != '\0')
         snprintf(m->progress.domain, sizeof m->progress.domain, "%s", m->facts.name);
     if (phase != MOVE_PREPARE)

@@ -33,13 +33,13 @@ slowed() {
     go_home
 }
 
-fault_begin --disk raw:64M:8M --write 20M
+fault_begin --disk raw:32M:4M --write 20M
 MOVE+=(--compress off)
 
 echo "== killed with a slowed disk"
 try "killed with a slowed disk" slowed slow.disk.done:delay-3000 kill_main killed
 echo "== killed just before"
-try "killed just before" slowed slow.disk:kill-self - killed
+more try "killed just before" slowed slow.disk:kill-self - killed
 echo "== interrupted"
 try "interrupted" slowed slow.disk.done:delay-3000 int_main 130
 

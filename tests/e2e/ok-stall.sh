@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A guest that writes faster than the link carries: --on-stall decides what comes of it, and
 # nothing of what slowed it is left on either host.
-# timeout: 600
+# timeout: 900
 # shellcheck source=tests/e2e/lib-ok.sh
 . "$(dirname "$0")/lib-ok.sh"
 
@@ -24,7 +24,7 @@ unslowed() {
 decided() { jq -es --arg d "$1" 'any(.[]; .decision == $d)' "$ATTEMPT/json" > /dev/null; }
 
 lab_begin
-lab vm create vm --disk raw:64M:8M --mem 160 --ram 4M --write 20M
+lab vm create vm --disk raw:32M:4M --mem 160 --ram 4M --write 20M
 lab vm wait vm
 PARAMETERS=$(qmp a vm query-migrate-parameters |
     jq -c '.return | [."cpu-throttle-initial", ."cpu-throttle-increment",
@@ -39,7 +39,7 @@ holds "with the figures" "$(result .error.what | grep -c 'the guest writes .*/s'
 unslowed a vm
 
 echo "== throttle, and then the time is over"
-move vm --compress off --max-downtime 1ms --timeout 60s --disks-to /var/lib/images
+move vm --compress off --max-downtime 1ms --timeout 50s --disks-to /var/lib/images
 expect_status 8
 judge
 decided throttle || failed "nothing was slowed"
