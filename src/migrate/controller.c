@@ -148,6 +148,8 @@ static void learn_ram(struct control *c, const struct control_sample *s)
         s->ram_syncs > 1 && c->syncs > 0 && looked_at > c->sync_at_ms
             ? (double)s->ram_remaining * 1000 / (double)(looked_at - c->sync_at_ms)
             : 0;
+    if (c->syncs < 2 && s->ram_syncs >= 2)
+        forget(c); /* another measure of progress begins */
     c->syncs = s->ram_syncs;
     c->sync_at_ms = looked_at;
 }
@@ -198,7 +200,8 @@ static int64_t margin_ms(const struct control *c, const struct control_sample *s
 /* Some rounds, or some of RAM's passes: what one of them takes says nothing yet. */
 static double window_ms(const struct control *c, const struct control_sample *s)
 {
-    const double parts[] = { (double)c->round_ms, disks_ms(s), ram_ms(c, s) };
+    const double parts[] = { (double)c->round_ms, disks_ms(s),
+                             s->ram_syncs < 2 ? 0 : ram_ms(c, s) };
     double w = (double)c->cfg.patience_ms;
 
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
@@ -274,7 +277,7 @@ static bool slow(const struct control *c, const struct control_sample *s,
                  struct control_verdict *out)
 {
     const int worst = worst_disk(s);
-    const bool cpus = s->ram_running && s->can_slow_cpus;
+    const bool cpus = s->ram_running && s->ram_syncs >= 2 && s->can_slow_cpus;
 
     if (c->last_best_ms < (double)s->budget_ms / 8 || (worst < 0 && !cpus))
         return false;
@@ -451,12 +454,21 @@ static void take_chance(struct control *c, const struct control_sample *s,
     out->todo = CONTROL_SWITCH;
 }
 
+/* RAM's first pass ends by itself, and is nobody's fault; but disks that are too far behind
+ * for the switch, and come no nearer, need not wait for its end to be slowed. */
+static bool disks_fall_behind(struct control *c, const struct control_sample *s)
+{
+    return c->cfg.policy == CONTROL_ON_STALL_THROTTLE &&
+           disks_ms(s) > (double)s->budget_ms && stalled(c, s, disks_ms(s));
+}
+
 /* Before QEMU has looked a second time nobody knows what was dirtied: what is left in the
  * first pass says nothing. */
 static void with_ram(struct control *c, const struct control_sample *s,
                      struct control_verdict *out)
 {
     const bool first_pass = s->ram_syncs < 2;
+    const double copy = (double)(out->pause_ms - fixed_ms(c, s));
     char d[UNITS_LEN], r[UNITS_LEN];
 
     if (out->pause_ms > (int64_t)s->budget_ms)
@@ -487,8 +499,11 @@ static void with_ram(struct control *c, const struct control_sample *s,
         forget(c);
         return;
     }
-    const bool stuck = !first_pass && c->close_at_ms < 0 &&
-                       stalled(c, s, (double)(out->pause_ms - fixed_ms(c, s)));
+    const bool stuck = first_pass ? disks_fall_behind(c, s)
+                                  : c->close_at_ms < 0 && stalled(c, s, copy);
+
+    if (first_pass && stuck && slow(c, s, out))
+        return;
 
     if (!first_pass && (stuck || s->overdue || c->hopeless) &&
         on_stall(c, s, stuck, out))

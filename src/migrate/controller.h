@@ -19,7 +19,7 @@
  *
  * Stalled is: the least time to copy of a window is not a twentieth below that of the
  * window before.  A window is at least as long as some rounds and passes.  During RAM's
- * first pass nothing is stalled: it ends by itself.  What follows, --on-stall:
+ * first pass, which ends by itself, nothing is but disks that fall behind.  What follows, --on-stall:
  *
  *   wait      nothing: goes on, until the caller's --timeout, or for ever
  *   throttle  the worse half is slowed by a step (SLOW_DISK, SLOW_CPUS), never sped up

@@ -436,6 +436,25 @@ static void controller__cpus_are_slowed_where_ram_is_the_worse(void **state)
     assert_string_equal(control_name(v.todo), "throttle");
 }
 
+/* They need not wait for RAM's first pass, which may take hours. */
+static void
+controller__disks_that_fall_behind_in_rams_first_pass_are_slowed(void **state)
+{
+    struct control c = fresh(CONTROL_ON_STALL_THROTTLE);
+    struct control_sample s = both(90, 100000);
+    struct control_verdict v = { .todo = CONTROL_ROUND };
+
+    (void)state;
+    s.ram_syncs = 1;
+    s.can_slow_cpus = s.disks[0].can_slow = true;
+    for (; v.todo == CONTROL_ROUND && s.now_ms < 100000; s.now_ms += 1000)
+        v = step(&c, &s);
+    assert_int_equal(v.todo, CONTROL_SLOW_DISK);
+    s.disks[0].can_slow = false; /* nothing more to do, but no reason to give up */
+    for (int64_t end = s.now_ms + 100000; s.now_ms < end; s.now_ms += 1000)
+        assert_int_equal(step(&c, &s).todo, CONTROL_ROUND);
+}
+
 /* Nothing that the guest does keeps the pause long: slowing it would be for nothing. */
 static void controller__a_switch_that_costs_too_much_slows_nobody(void **state)
 {
@@ -479,6 +498,8 @@ int main(void)
         cmocka_unit_test(controller__wait_never_gives_up),
         cmocka_unit_test(controller__slow_progress_is_progress),
         cmocka_unit_test(controller__cpus_are_slowed_where_ram_is_the_worse),
+        cmocka_unit_test(
+            controller__disks_that_fall_behind_in_rams_first_pass_are_slowed),
         cmocka_unit_test(controller__a_switch_that_costs_too_much_slows_nobody),
     };
 
