@@ -36,19 +36,16 @@ slowed() {
 fault_begin --disk raw:32M:4M --write 20M
 MOVE+=(--compress off)
 
-echo "== killed with a slowed disk"
-try "killed with a slowed disk" slowed slow.disk.done:delay-3000 kill_main killed
-echo "== killed just before"
-more try "killed just before" slowed slow.disk:kill-self - killed
-echo "== interrupted"
-try "interrupted" slowed slow.disk.done:delay-3000 int_main 130
-
 limits() { on a virsh -q blkdeviotune vm vda --write-bytes-sec 30000000 \
     --write-bytes-sec-max 50000000 --live; }
 limits_cell() {
     limits
     slowed slow.disk.done:delay-3000 kill_main killed
 }
+# The limits move with the guest.
 echo "== killed with a slowed disk that has limits of its own"
 try "limits of its own" limits_cell
+echo "== interrupted"
+try "interrupted" slowed slow.disk.done:delay-3000 int_main 130
+more try "killed just before" slowed slow.disk:kill-self - killed
 fault_end
