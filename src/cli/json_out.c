@@ -80,6 +80,7 @@ static struct json_object *gauge(const struct move_gauge *g)
     json_add_u64(o, "dirty", g->dirty);
     add_rate(o, "rate", g->rate);
     add_rate(o, "dirty_rate", g->dirty_rate);
+    add_known(o, "limit", g->limit > 0 ? (int64_t)g->limit : -1);
     return o;
 }
 
@@ -109,7 +110,9 @@ struct json_object *json_out_progress(const struct move_progress *p)
     json_add_bool(o, "held", p->held);
     add_known(o, "eta_ms", p->eta_ms);
     json_add_str(o, "trend", trends[p->trend]);
+    json_add_str(o, "decision", p->decision);
     add_clean(o, "why", p->why);
+    json_add_u64(o, "cpus_held", p->cpus_held);
     return o;
 }
 

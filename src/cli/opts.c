@@ -82,6 +82,10 @@ static const struct opt opts[] = {
     { "hold", 0, parse_flag, AT(move.hold), NULL, NULL, 0, 0,
       "stay in step; switch when snmigrate switch\n"
       "says so" },
+    { "on-stall", 0, parse_choice, AT(move.on_stall), "wait|throttle|suspend|abort",
+      "throttle", 0, 0,
+      "when the guest is too busy: go on, slow it down,\n"
+      "stop it for longer, or give up (throttle)" },
     { "keep-source", 0, parse_flag, AT(move.keep_source), NULL, NULL, 0, 0,
       "leave the domain defined here, shut off" },
     { "remove-source-disks", 0, parse_flag, AT(move.remove_source_disks), NULL, NULL, 0,

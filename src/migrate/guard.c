@@ -5,6 +5,7 @@
  *   {facts}      first
  *   ran, stood   the guest runs, or was paused by its user, as memory begins
  *   downtime N   QEMU's downtime limit in ms, to put back
+ *   restore C A  the QMP command and arguments that put back what is now changed (slow.h)
  *   suspending N the guest is about to stop, for N ms at most: a deadline runs
  *   released     the destination may complete
  *   undoing      snmigrate is taking it back itself: more time, and never forward
@@ -52,7 +53,9 @@ struct guard {
     int main_pidfd;
     bool released, arrived, bye;
     uint64_t downtime_ms; /* 0: never changed */
-    int64_t deadline_ms;  /* 0: none */
+    char *restore[DOMXML_DISKS_MAX + 1];
+    size_t nrestore;
+    int64_t deadline_ms; /* 0: none */
 };
 
 static void copy_text(char *dst, size_t size, const char *src)
@@ -126,6 +129,9 @@ static void take_word(struct guard *g, const char *word)
     } else if (strncmp(word, "suspending ", 11) == 0) {
         g->deadline_ms =
             now + (int64_t)strtoull(word + 11, NULL, 10) + SUSPEND_SLACK_MS;
+    } else if (strncmp(word, "restore ", 8) == 0) {
+        if (g->nrestore < sizeof g->restore / sizeof g->restore[0])
+            g->restore[g->nrestore++] = strdup(word + 8);
     } else if (strcmp(word, "undoing") == 0) {
         g->released = false;
         g->deadline_ms = now + UNDO_MS;
@@ -174,6 +180,10 @@ static bool take_back(struct guard *g)
         log_warn("guard", "cleaning up in QEMU: %s", e.msg);
     if (g->downtime_ms != 0 && !vdom_set_max_downtime(m->dom, g->downtime_ms, &e))
         log_debug("guard", "downtime limit: %s", e.msg);
+    /* The first that was told of a thing is what was there at first. */
+    for (size_t i = g->nrestore; i-- > 0;)
+        if (g->restore[i] != NULL && !slow_restore(m->dom, g->restore[i], &e))
+            log_warn("guard", "the guest may still be slowed: %s", e.msg);
     return true;
 }
 

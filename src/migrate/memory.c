@@ -63,7 +63,9 @@ static void *migrate_thread(void *arg)
     struct ram *const r = arg;
     const struct vmigrate cfg = { .dest_xml = r->move->dest_xml,
                                   .persist_xml = r->move->persist_xml,
-                                  .ram_path = r->sock };
+                                  .ram_path = r->sock,
+                                  .auto_converge = r->move->cfg->on_stall ==
+                                                   CONTROL_ON_STALL_THROTTLE };
     struct err e = { 0 };
     const bool ok = vdom_migrate(r->mig_dom, r->mig_dst, &cfg, &e);
 
@@ -311,8 +313,8 @@ bool memory_start(struct move *m, struct err *e)
         return err_set(e, ERR_SYS, ENOMEM, "memory");
     paths_ram_dir(r->dir, m->id);
     paths_ram_sock(r->sock, m->id, m->facts.name);
-    return open_connections(r, e) && set_downtime(r, e) && dir_private(r->dir, e) &&
-           unix_listen(r->sock, &r->listener, e) &&
+    return open_connections(r, e) && set_downtime(r, e) && slow_prepare_cpus(m, e) &&
+           dir_private(r->dir, e) && unix_listen(r->sock, &r->listener, e) &&
            start_thread(&r->ram, &r->ram_on, ram_thread, r, e) &&
            start_thread(&r->poll, &r->poll_on, poll_thread, r, e) &&
            start_thread(&r->limit, &r->limit_on, limit_thread, r, e) &&

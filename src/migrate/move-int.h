@@ -21,6 +21,7 @@
 #include "migrate/latency.h"
 #include "migrate/move.h"
 #include "migrate/plan.h"
+#include "migrate/slow.h"
 #include "nbd-mirror/mirror.h"
 #include "virt/blk.h"
 #include "virt/virt.h"
@@ -30,9 +31,10 @@ enum {
     PREPARE_MS = 120000, /* making images, starting writers */
     CLOSE_MS = 60000,    /* flushing and reaping writers */
     SWITCH_FIXED_MS =
-        150, /* a switch with nothing left: 80 ms seen (DESIGN 3.13), and the
-                              rounds' fixed costs */
-    PATIENCE_MS = 180000, /* without progress towards the budget: status 8 */
+        100, /* of a switch with nothing left, apart from a round's own fixed
+                              cost: suspend, close and 80 ms (DESIGN.md 3.13) */
+    PATIENCE_MS = 30000, /* windows without progress towards the budget, at least */
+    THROTTLE_MS = 10000, /* the same where the guest is only slowed by it */
     PAUSE_SLACK_MS =
         600, /* beyond the budget, then the guest is taken back (I11 has 1 s,
                              and taking back takes time too) */
@@ -44,6 +46,14 @@ struct ctl;
 struct guard_link;
 struct ram;
 struct proxy;
+
+/* What the guest writes on a disk, from samples of its dirty bytes; converge.c. */
+struct meter {
+    int64_t at_ms;           /* when the count began; 0: not yet */
+    unsigned round;          /* of the newest sample, */
+    uint64_t dirty, counted; /* which said so much; and all since then */
+    double rate;
+};
 
 /* One disk's copying: its mirror and the pass under way. */
 struct copy_disk {
@@ -90,6 +100,8 @@ struct move {
         latency_cap;        /* bytes/s that the guest's writes leave; 0: all */
     struct latency latency; /* Thread: main. */
     struct ctl *ctl;        /* NULL: not started */
+    atomic_uint_fast64_t
+        allowed_ms; /* this pause may be longer: --on-stall suspend; or 0 */
 
     /* Source. */
     struct virt *src;
@@ -121,6 +133,10 @@ struct move {
     uint64_t disk_dirty;      /* newest sample, all disks */
     int64_t tracked_since_ms; /* when the active bitmaps were made */
     struct control control;
+    struct meter meters[DOMXML_DISKS_MAX];
+    struct slow slow;
+    uint64_t ram_limit; /* of what QEMU sends, as last set; 0: none of ours */
+    uint64_t ram_free;  /* and before */
 
     struct foresee foresee;
 
@@ -174,6 +190,9 @@ PRINTF(2, 3) void move_note(struct move *m, const char *fmt, ...);
 
 /* The longest pause that is allowed now, ms. */
 uint64_t move_budget(const struct move *m);
+/* The pause after which the guest is taken back, ms: the budget and some slack, or what
+ * --on-stall suspend was decided for. */
+uint64_t move_pause_max(const struct move *m);
 
 /* --- limit.c: what may be sent, and what else can be changed while it runs --- */
 /* What may be sent now, bytes/s; 0: any.  Thread: any. */
@@ -248,7 +267,8 @@ void prepare_undo(struct move *m);
 /* --- converge.c: the controller's ears and hands --- */
 bool rounds_run(struct move *m, struct err *e);
 bool memory_run(struct move *m, struct err *e);
-/* ERR_STALLED when --timeout is over. */
+void converge_undo(struct move *m);
+/* ERR_STALLED when --timeout is over, but for --on-stall suspend. */
 MUST_CHECK bool converge_in_time(struct move *m, struct err *e);
 
 /* --- copy.c --- */

@@ -23,7 +23,7 @@ static const struct phase phases[] = {
     { "prepare",   prepare_run,   prepare_undo,  NULL,     false },
     { "track",     track_run,     track_undo,    NULL,     false },
     { "bulk",      bulk_run,      NULL,          "bulk",   false },
-    { "rounds",    rounds_run,    NULL,          "rounds", false },
+    { "rounds",    rounds_run,    converge_undo, "rounds", false },
     { "memory",    memory_run,    memory_undo,   "rounds", false },
     { "switch",    switch_run,    switch_undo,   "rounds", false },
     { "commit",    commit_run,    NULL,          NULL,     true  },
@@ -97,6 +97,7 @@ void move_free(struct move *m)
         return;
     dominfo_fini(&m->info);
     findings_fini(&m->findings);
+    slow_free(&m->slow);
     free(m->xml_live);
     free(m->xml_inactive);
     free(m->dest_xml);
@@ -114,6 +115,13 @@ uint64_t move_budget(const struct move *m)
     return atomic_load(&m->budget_ms);
 }
 
+uint64_t move_pause_max(const struct move *m)
+{
+    const uint64_t allowed = atomic_load(&m->allowed_ms);
+
+    return (allowed > move_budget(m) ? allowed : move_budget(m)) + PAUSE_SLACK_MS;
+}
+
 void move_enter(struct move *m, enum move_phase phase)
 {
     log_debug("phase", "%s", phase_names[phase]);
@@ -121,7 +129,8 @@ void move_enter(struct move *m, enum move_phase phase)
         limit_no_latency(m);
     LOCK_SCOPE(&m->lock);
     m->progress.phase = phase;
-    m->progress.why[0] = '\0';
+    if (phase != MOVE_SWITCH) /* which the newest decision is the reason for */
+        m->progress.why[0] = m->progress.decision[0] = '\0';
     if (m->facts.name[0] != '\0')
         snprintf(m->progress.domain, sizeof m->progress.domain, "%s", m->facts.name);
     if (phase != MOVE_PREPARE)
@@ -186,7 +195,7 @@ static void move_failed(struct move *m, struct err *e)
         err_next(e, "Its disks on this host are intact: virsh start %s", m->facts.name);
     } else if (atomic_load(&m->over_time)) {
         err_set(e, ERR_TIMEOUT, 0, "the pause would have lasted more than %d ms",
-                (int)move_budget(m) + PAUSE_SLACK_MS);
+                (int)move_pause_max(m));
         err_next(e, "Run it again, or allow more with --max-downtime.");
     } else if (m->link != NULL && link_state(m->link) == LINK_BROKEN) {
         link_cause(m->link, e);

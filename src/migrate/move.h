@@ -40,6 +40,7 @@ struct move_cfg {
     uint64_t
         guest_latency_ms;     /* of its writes, above which copying backs off; 0: any */
     bool hold;                /* stay in step until move_set_switch() */
+    int on_stall;             /* enum control_policy */
     int zstd;                 /* ZSTD_AUTO, ZSTD_OFF or a level */
     bool keep_source;         /* leave it defined there, shut off */
     bool remove_source_disks; /* after success */
@@ -94,6 +95,7 @@ struct move_gauge {
     uint64_t dirty;    /* waiting for the next pass */
     double rate;       /* being moved */
     double dirty_rate; /* written by the guest; < 0: not known yet */
+    uint64_t limit;    /* of the guest's writes, or RAM's share of the link; 0: none */
 };
 
 enum move_trend {
@@ -123,8 +125,10 @@ struct move_progress {
     bool held;          /* --hold: in step, until it is told to switch */
     int64_t eta_ms;     /* to the switch; -1: unknown */
     enum move_trend trend;
-    bool released; /* too late to stop: it goes forward */
-    char why[160]; /* why it has not switched yet, for people; or "" */
+    bool released;      /* too late to stop: it goes forward */
+    char decision[16];  /* the newest, of control_name(); or "" */
+    char why[160];      /* its reason: why it has not switched yet, for people; or "" */
+    unsigned cpus_held; /* percent of their time that the guest's CPUs are held back */
 };
 
 /* Where the guest is, as asked of both sides, never assumed. */

@@ -28,9 +28,10 @@ void switch_pause_begins(struct move *m, int64_t at_ns)
     if (m->facts.run != VDOM_RUNNING ||
         !atomic_compare_exchange_strong(&m->paused_at_ns, &none, at_ns))
         return;
-    atomic_store(&m->pause_deadline_ms,
-                 at_ns / NS_PER_MS + (int64_t)move_budget(m) + PAUSE_SLACK_MS);
-    snprintf(word, sizeof word, "suspending %llu", (unsigned long long)move_budget(m));
+    const uint64_t most = move_pause_max(m);
+    atomic_store(&m->pause_deadline_ms, at_ns / NS_PER_MS + (int64_t)most);
+    snprintf(word, sizeof word, "suspending %llu",
+             (unsigned long long)(most - PAUSE_SLACK_MS));
     if (!guard_say(m, word, &e))
         log_warn("switch", "%s", e.msg);
 }

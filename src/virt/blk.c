@@ -15,6 +15,7 @@
 #include "virt/handle.h"
 #include "virt/nbdsock.h"
 #include "virt/status.h"
+#include "virt/throttle.h"
 
 enum {
     UNEXPORT_SAFE_MS = 5000, /* for clients to go by themselves */
@@ -450,6 +451,7 @@ bool blk_cleanup(struct vdom *dom, const char *id, struct err *e)
     if (has_qemu(dom)) {
         swept(&s, unexport_all(dom, prefix, 0, &why), &why);
         sweep_bitmaps(&s);
+        swept(&s, throttle_sweep(dom, prefix, &why), &why);
         sweep_server(&s);
     }
     if (s.ok && id != NULL && nbdsock_in_run(prefix, sock, &why))

@@ -73,7 +73,7 @@ MUST_CHECK bool blk_unexport(struct blk *b, size_t i, struct err *e);
 MUST_CHECK bool blk_activate(struct blk *b, size_t i, struct err *e);
 
 /* Remove all exports and bitmaps whose name has our prefix ("snm-" of any move when @id is
- * NULL), then the NBD server if it is ours and no export is left.  For the end, for undo,
+ * NULL) and the limits in throttle groups named so, then the NBD server if it is ours and no export is left.  For the end, for undo,
  * for the guard.  Goes on after a failure and returns the first. */
 MUST_CHECK bool blk_cleanup(struct vdom *dom, const char *id, struct err *e);
 

@@ -43,11 +43,11 @@ jq -es "map(select(.type == \"progress\" and .phase == \"memory\"))[0] | $types 
     elapsed_ms: \"number\", round: \"number\", disks: \"array\", ram: \"object\",
     sent: \"number\", sent_rate: \"number\", ratio: \"number\", rtt_us: \"number\",
     predicted_pause_ms: \"number\", budget_ms: \"number\", eta_ms: \"number\",
-    trend: \"string\", why: \"string\" }" "$tmp/out" > /dev/null || failed "progress"
+    trend: \"string\", decision: \"string\", why: \"string\", cpus_held: \"number\" }" "$tmp/out" > /dev/null || failed "progress"
 for gauge in .disks[0] .ram; do
     jq -es "map(select(.type == \"progress\" and .phase == \"memory\"))[0] | $gauge | $types == {
         name: \"string\", size: \"number\", total: \"number\", done: \"number\",
-        dirty: \"number\", rate: \"number\", dirty_rate: \"number\" }" "$tmp/out" \
+        dirty: \"number\", rate: \"number\", dirty_rate: \"number\", limit: \"null\" }" "$tmp/out" \
         > /dev/null || failed "$gauge"
 done
 jq -es "map(select(.type == \"finding\"))[0] | $types == { type: \"string\",

@@ -11,6 +11,7 @@
  *   virt-live lost NAME CMD              the connection breaks when CMD (sh -c) runs
  *   virt-live blk-changed NAME CMD       bitmaps are on while CMD (sh -c) changes the disks
  *   virt-live blk-cleanup NAME           after a dead move: nothing is left
+ *   virt-live slow NAME                  disks and CPUs slowed, and as they were again
  *   virt-live check NAME URI             preflight; prints "LEVEL CODE WHAT" lines
  *   virt-live fits NAME URI              would what NAME is not run there?
  *   virt-live migrate NAME URI SOCKET    RAM to the libvirt at URI through SOCKET
@@ -31,6 +32,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "virt/blk.h"
+#include "virt/throttle.h"
 #include "virt/virt.h"
 
 #define ID "5afe1a2bcccccccccccccccccccccccc"
@@ -726,6 +728,96 @@ static int run_fits(struct virt *v, char **args)
     return 0;
 }
 
+/* ---- throttle ------------------------------------------------------------------------ */
+
+static void same(struct json_object *a, struct json_object *b)
+{
+    if (!json_object_equal(a, b))
+        fprintf(stderr, "%s\nis not\n%s\n", json_object_to_json_string(b),
+                json_object_to_json_string(a));
+    CHECK(json_object_equal(a, b));
+}
+
+/* The limit is there, also beside one that the disk had; then all is as before. */
+static void slow_disk_and_back(struct vdom *d, const struct blkdisk *disk)
+{
+    AUTO(json_put) struct json_object *before = NULL;
+    AUTO(json_put) struct json_object *during = NULL;
+    AUTO(json_put) struct json_object *after = NULL;
+    AUTO(mem_free) char *xml = NULL;
+    AUTO(mem_free) char *then = NULL;
+    uint64_t total, writes;
+
+    CHECK(vdom_xml(d, VDOM_XML_LIVE_MIGRATABLE, &xml, &e));
+    CHECK(throttle_read(d, disk->qdev, &before, &e));
+    CHECK(throttle_writes(d, before, 2000000, "snm-5afe1a2b-x", &e));
+    CHECK(throttle_read(d, disk->qdev, &during, &e));
+    CHECK(json_get_u64(during, "bps", &total, &e));
+    CHECK(json_get_u64(during, "bps_wr", &writes, &e));
+    CHECK(total + writes == 2000000);
+    CHECK(json_has(during, "group"));
+    CHECK(vdom_xml(d, VDOM_XML_LIVE_MIGRATABLE, &then, &e));
+    CHECK(strcmp(xml, then) == 0); /* the destination will not hear of it */
+    CHECK(throttle_writes(d, before, 1000000, "snm-5afe1a2b-x", &e)); /* a step more */
+    CHECK(throttle_restore(d, THROTTLE_DISK, before, &e));
+    CHECK(throttle_read(d, disk->qdev, &after, &e));
+    same(before, after);
+    printf("%s: %s\n", disk->target, json_object_to_json_string(before));
+}
+
+static void slow_cpus_and_back(struct vdom *d)
+{
+    AUTO(json_put) struct json_object *before = NULL;
+    AUTO(json_put) struct json_object *during = NULL;
+    AUTO(json_put) struct json_object *after = NULL;
+    uint64_t most;
+
+    CHECK(throttle_cpus_read(d, &before, &e));
+    CHECK(throttle_cpus(d, 1, &e));
+    CHECK(throttle_cpus(d, 90, &e));
+    CHECK(throttle_cpus(d, 25, &e));
+    CHECK(throttle_cpus_read(d, &during, &e));
+    CHECK(json_get_u64(during, "max-cpu-throttle", &most, &e) && most == 25);
+    CHECK(throttle_restore(d, THROTTLE_MIGRATION, before, &e));
+    CHECK(throttle_cpus_read(d, &after, &e));
+    same(before, after);
+}
+
+/* What a move that was killed with its guard left on a disk that had no limit. */
+static void slow_and_sweep(struct vdom *d, const struct blkdisk *disk)
+{
+    AUTO(json_put) struct json_object *before = NULL;
+    AUTO(json_put) struct json_object *after = NULL;
+
+    CHECK(throttle_read(d, disk->qdev, &before, &e));
+    CHECK(!json_has(before, "group"));
+    CHECK(throttle_writes(d, before, 2000000, "snm-5afe1a2b-x", &e));
+    CHECK(blk_cleanup(d, "01234567", &e)); /* of another move: not its own */
+    CHECK(throttle_read(d, disk->qdev, &after, &e));
+    CHECK(!json_object_equal(before, after));
+    json_object_put(after);
+    after = NULL;
+    CHECK(blk_cleanup(d, NULL, &e));
+    CHECK(throttle_read(d, disk->qdev, &after, &e));
+    same(before, after);
+}
+
+static int run_slow(struct virt *v, char **args)
+{
+    AUTO(vdom_free) struct vdom *d = find(v, args[0]);
+    AUTO(json_put) struct json_object *none = NULL;
+    struct blk b;
+
+    blk_start(d, &b);
+    for (size_t i = 0; i < b.ndisks; i++)
+        slow_disk_and_back(d, &b.disks[i]);
+    slow_and_sweep(d, &b.disks[1]);
+    slow_cpus_and_back(d);
+    CHECK(!throttle_read(d, "/machine/peripheral/none", &none, &e));
+    CHECK(e.kind == ERR_REFUSED);
+    return 0;
+}
+
 /* ---- memory -------------------------------------------------------------------------- */
 
 /* Asks about RAM on a connection of its own until QEMU is gone, as a move does. */
@@ -819,6 +911,7 @@ static const struct {
     { "blk-changed", 2, run_blk_changed },
     { "blk-cleanup", 1, run_blk_cleanup },
     { "blk-abandon", 1, run_blk_abandon },
+    { "slow", 1, run_slow },
     { "check", 2, run_check },
     { "fits", 2, run_fits },
     { "migrate", 3, run_migrate },
