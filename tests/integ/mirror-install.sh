@@ -24,7 +24,7 @@ build() {
 # The lines of the comment from the first include to the end of main().
 sed 's,^ \*     ,,; s,^ \*$,,' tree/usr/include/nbd-mirror/mirror.h |
     awk '/^#include <errno.h>/ { on = 1 } /^int main/ { last = 1 }
-         on { print } /^}$/ && last { exit }' >example.c
+         on { print } /^}$/ && last { on = last = 0 }' >example.c
 grep -q mirror_flush example.c || die "no example in mirror.h"
 build example
 scatter a.raw 5000192 11
