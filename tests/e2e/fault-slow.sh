@@ -19,6 +19,11 @@ as_fast() {
     echo "   it is as fast as before"
 }
 
+limits() {
+    on a virsh -q blkdeviotune vm vda --write-bytes-sec "$1" --write-bytes-sec-max "$2" --live
+}
+no_limits() { limits 0 0; }
+
 # slowed POINT FAULT STATUS: as cell, in a move over a slow link
 slowed() {
     SPEED=$(speed a)
@@ -29,6 +34,7 @@ slowed() {
     verdict
     [ "$(where_is)" = source ] || failed "the guest is: $(where_is)"
     as_fast
+    no_limits # they would move with the guest, and the invariants know of none
     again
     go_home
 }
@@ -36,13 +42,10 @@ slowed() {
 fault_begin --disk raw:32M:4M --write 20M
 MOVE+=(--compress off)
 
-limits() { on a virsh -q blkdeviotune vm vda --write-bytes-sec 30000000 \
-    --write-bytes-sec-max 50000000 --live; }
 limits_cell() {
-    limits
+    limits 30000000 50000000
     slowed slow.disk.done:delay-3000 kill_main killed
 }
-# The limits move with the guest.
 echo "== killed with a slowed disk that has limits of its own"
 try "limits of its own" limits_cell
 echo "== interrupted"
