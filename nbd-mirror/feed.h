@@ -8,6 +8,10 @@
  *
  *     feed_ask() --> BLOCK_STATUS --> feed_tell() --> ready --> current --> feed_take()
  *
+ * Stretches that touch are one, but no gap between two is read to save a request: with
+ * qemu-nbd one request more at the source costs 31 us of CPU, there and here, and to read
+ * and throw away 64 KiB, the least gap in a dirty bitmap as QEMU makes it, 30 us.
+ *
  * With ->whole_list everything is asked before the first piece is handed out, and kept:
  * 16 bytes for each stretch to copy, at most FEED_LIST_MAX of them.  With ->ranges that
  * list is given.
