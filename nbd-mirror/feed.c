@@ -8,10 +8,19 @@
 
 #include "base/mem.h"
 #include "nbd-mirror/counters.h"
+#include "nbd-mirror/frontier.h"
 
 static bool asks(const struct feed *f)
 {
     return f->cfg.rule.use[EXTENTS_ALLOC] || f->cfg.rule.use[EXTENTS_DIRTY];
+}
+
+uint64_t feed_tail(const struct feed_cfg *cfg)
+{
+    const struct extents_rule *r = &cfg->rule;
+
+    return r->use[EXTENTS_ALLOC] || r->use[EXTENTS_DIRTY] ? r->size - r->size % r->align
+                                                          : r->size;
 }
 
 bool feed_init(struct feed *f, const struct feed_cfg *cfg, const int *wake_fd,
@@ -27,6 +36,9 @@ bool feed_init(struct feed *f, const struct feed_cfg *cfg, const int *wake_fd,
      * data, and comes first. */
     f->ask_end = asks(f) ? cfg->rule.size - cfg->rule.size % cfg->rule.align : 0;
     f->run = (struct piece){ f->ask_end, cfg->rule.size - f->ask_end, PIECE_DATA };
+    if (cfg->start > f->run.off)
+        f->run = (struct piece){ cfg->start, cfg->rule.size - cfg->start, PIECE_DATA };
+    f->asked = cfg->start < f->ask_end ? cfg->start : f->ask_end;
     if (asks(f) && (!extents_init(&f->slot[0], e) || !extents_init(&f->slot[1], e))) {
         extents_fini(&f->slot[0]);
         return false;
@@ -35,7 +47,7 @@ bool feed_init(struct feed *f, const struct feed_cfg *cfg, const int *wake_fd,
     /* How much a dirty bitmap marks comes out answer by answer: see feed_tell(). */
     counter_set(&cfg->counters->pass_total,
                 cfg->rule.use[EXTENTS_DIRTY] ? f->run.len : cfg->rule.size);
-    counter_set(&cfg->counters->pass_done, 0);
+    counter_set(&cfg->counters->pass_done, cfg->start);
     return true;
 }
 
@@ -138,6 +150,8 @@ enum feed_next feed_take(struct feed *f, unsigned lane, struct piece *out)
     }
     *out =
         piece_cut(&f->run, f->run.kind == PIECE_ZERO ? FEED_ZERO_MAX : f->cfg.data_max);
+    if (f->cfg.frontier != NULL)
+        frontier_take(f->cfg.frontier, out->off, out->len);
     return FEED_PIECE;
 }
 

@@ -23,6 +23,7 @@
 #include "nbd-mirror/extents.h"
 
 struct counters;
+struct frontier;
 
 enum {
     FEED_LANES_MAX = 16,
@@ -37,6 +38,8 @@ struct feed_cfg {
     struct extents_rule rule; /* with no context in use, all of the disk is data */
     uint32_t data_max;        /* bytes of a piece of data; a power of two */
     bool whole_list;
+    uint64_t start; /* what lies before it is done; a multiple of the alignment */
+    struct frontier *frontier; /* is told of each piece; NULL: none */
     struct counters *counters;
 };
 
@@ -77,6 +80,10 @@ void feed_fini(struct feed *f);
 
 /* The next piece for @lane: PIECE_DATA of at most ->data_max bytes, or PIECE_ZERO. */
 enum feed_next feed_take(struct feed *f, unsigned lane, struct piece *out);
+
+/* Where the rest of the disk begins that is handed out first, for it cannot be asked
+ * about; the size where there is none. */
+uint64_t feed_tail(const struct feed_cfg *cfg);
 
 /* Whether something must be asked now: then the caller asks for ->off, ->len of what is
  * returned, has the answer recorded in it, and calls feed_tell().  NULL: no. */

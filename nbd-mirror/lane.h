@@ -51,8 +51,9 @@ struct lane {
     struct disk *src;      /* owned; of the pass */
     struct slot *slots, *free;
     uint8_t *bufs;
-    struct disk_cmd ask; /* the question of feed_ask(), when it is ours to put */
-    struct copy *copy;   /* of the pass */
+    struct disk_cmd ask;   /* the question of feed_ask(), when it is ours to put */
+    struct disk_cmd flush; /* of frontier_ask(), on the first lane */
+    struct copy *copy;     /* of the pass */
     pthread_t thread;
 };
 

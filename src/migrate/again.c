@@ -105,6 +105,14 @@ static void forget_pause(struct move *m)
     atomic_store(&m->over_time, false);
 }
 
+/* It will be copied from its beginning. */
+static void forget_ram(struct move *m)
+{
+    LOCK_SCOPE(&m->lock);
+    m->progress.ram = (struct move_gauge){ .size = 0 };
+    m->progress.predicted_pause_ms = -1;
+}
+
 /* A cancel is set for good, and the watcher sets it as long as the link is lost. */
 static bool fresh_halt(struct move *m, struct err *e)
 {
@@ -212,6 +220,7 @@ bool again_mend(struct move *m, struct err *e)
     forget_pause(m);
     m->failed_in = 0; /* the user may interrupt it again */
     move_enter(m, MOVE_RECONNECT);
+    forget_ram(m);
     copy_drop(m);
     struct err why = { 0 };
     if (copy_settle(m, &why)) {

@@ -49,6 +49,7 @@ struct copy_disk {
     struct mirror *mirror; /* the lock of progress guards setting it */
     char export_name[64], bitmap[64];
     struct mirror_pass pass;
+    uint64_t safe; /* of the bulk: all before it was copied and flushed */
     pthread_t thread;
     bool started, ok;
     struct err err;
