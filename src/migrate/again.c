@@ -25,7 +25,8 @@ enum {
     WAIT_MS = 500,       /* before the first new try; then twice that, and so on, */
     WAIT_MAX_MS = 15000, /* up to this */
     REOPEN_MS = 11 * 60 * 1000, /* the agent may have to check images */
-    HOLDS_MS = 30000,           /* a link that was lost again sooner was never found */
+    NOTICE_MS = 300,
+    HOLDS_MS = 30000, /* a link that was lost again sooner was never found */
 };
 
 /* What another try would not change. */
@@ -72,8 +73,19 @@ static void learn_pause(struct move *m)
              (unsigned long long)m->fixed_ms);
 }
 
+/* A dead agent takes the disks' connections with it some milliseconds before its link is
+ * seen to be lost. */
+static void look_at_link(const struct move *m)
+{
+    const int64_t end = clock_ms() + NOTICE_MS;
+
+    while (m->failed_in < MOVE_MEMORY && !is_lost(m) && clock_ms() < end)
+        clock_sleep_ms(10);
+}
+
 bool again_may(struct move *m, const struct err *e)
 {
+    look_at_link(m);
     const bool lost = is_lost(m);
     const bool counts = m->failed_in >= MOVE_MEMORY || !lost;
 
