@@ -15,6 +15,7 @@ typedef atomic_uint_fast64_t counter;
 struct counters {
     counter pass_total, pass_done;
     counter data, zeroed, skipped, requests;
+    counter safe;
 };
 
 static inline void counter_add(counter *c, uint64_t n)

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "nbd-mirror/counters.h"
+#include "nbd-mirror/frontier.h"
 #include "nbd-mirror/mirror.h"
 
 static bool asks(const struct feed *f)
@@ -36,6 +37,14 @@ static bool list_take(struct feed *f, struct err *e)
     return true;
 }
 
+uint64_t feed_tail(const struct feed_cfg *cfg)
+{
+    const struct extents_rule *r = &cfg->rule;
+
+    return r->use[EXTENTS_ALLOC] || r->use[EXTENTS_DIRTY] ? r->size - r->size % r->align
+                                                          : r->size;
+}
+
 bool feed_init(struct feed *f, const struct feed_cfg *cfg, const int *wake_fd,
                unsigned n, struct err *e)
 {
@@ -49,6 +58,9 @@ bool feed_init(struct feed *f, const struct feed_cfg *cfg, const int *wake_fd,
      * data, and comes first. */
     f->ask_end = asks(f) ? cfg->rule.size - cfg->rule.size % cfg->rule.align : 0;
     f->run = (struct piece){ f->ask_end, cfg->rule.size - f->ask_end, PIECE_DATA };
+    if (cfg->start > f->run.off)
+        f->run = (struct piece){ cfg->start, cfg->rule.size - cfg->start, PIECE_DATA };
+    f->asked = cfg->start < f->ask_end ? cfg->start : f->ask_end;
     if (cfg->ranges != NULL)
         f->run.len = 0;
     if (asks(f) && (!extents_init(&f->slot[0], e) || !extents_init(&f->slot[1], e))) {
@@ -60,7 +72,7 @@ bool feed_init(struct feed *f, const struct feed_cfg *cfg, const int *wake_fd,
     counter_set(&cfg->counters->pass_total,
                 cfg->rule.use[EXTENTS_DIRTY] || cfg->ranges != NULL ? f->run.len
                                                                     : cfg->rule.size);
-    counter_set(&cfg->counters->pass_done, 0);
+    counter_set(&cfg->counters->pass_done, cfg->start);
     rate_set(&f->rate, cfg->rate, clock_ns());
     if (cfg->ranges == NULL)
         return true;
@@ -188,6 +200,8 @@ enum feed_next feed_take(struct feed *f, unsigned lane, uint32_t large,
                          f->run.kind == PIECE_ZERO ? FEED_ZERO_MAX : f->cfg.data_max);
     if (out->kind == PIECE_DATA)
         rate_take(&f->rate, out->len, clock_ns());
+    if (f->cfg.frontier != NULL)
+        frontier_take(f->cfg.frontier, out->off, out->len);
     return FEED_PIECE;
 }
 

@@ -29,6 +29,7 @@
 #include "nbd-mirror/extents.h"
 
 struct counters;
+struct frontier;
 struct mirror_range;
 
 enum {
@@ -44,6 +45,8 @@ struct feed_cfg {
     struct extents_rule rule; /* with no context in use, all of the disk is data */
     uint32_t data_max;        /* bytes of a piece of data; a power of two */
     bool whole_list;
+    uint64_t start; /* what lies before it is done; a multiple of the alignment */
+    struct frontier *frontier; /* is told of each piece; NULL: none */
     /* Not the whole disk but these stretches are copied, and nothing is asked; of whole
      * blocks, or up to the end of the disk; borrowed until feed_init() returns. */
     const struct mirror_range *ranges;
@@ -94,6 +97,10 @@ void feed_fini(struct feed *f);
  * *later_ms is set with FEED_LATER only. */
 enum feed_next feed_take(struct feed *f, unsigned lane, uint32_t large,
                          struct piece *out, int *later_ms);
+
+/* Where the rest of the disk begins that is handed out first, for it cannot be asked
+ * about; the size where there is none. */
+uint64_t feed_tail(const struct feed_cfg *cfg);
 
 /* Whether something must be asked now: then the caller asks for ->off, ->len of what is
  * returned, has the answer recorded in it, and calls feed_tell().  NULL: no. */

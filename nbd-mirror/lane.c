@@ -12,10 +12,12 @@
 #include <unistd.h>
 
 #include "base/cancel.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "nbd-mirror/counters.h"
 #include "nbd-mirror/feed.h"
+#include "nbd-mirror/frontier.h"
 #include "nbd-mirror/zero.h"
 
 enum {
@@ -157,6 +159,8 @@ static bool slot_next(struct lane *l, struct slot *s, struct err *e)
         counter_add(&n->pass_done, s->cmd.len);
         s->at += s->cmd.len;
     }
+    if (l->copy->feed->cfg.frontier != NULL)
+        frontier_done(l->copy->feed->cfg.frontier, s->piece.off);
     slot_put(l, s);
     return true;
 }
@@ -217,6 +221,10 @@ static bool lane_completed(struct lane *l, struct disk_cmd *cmd, struct err *e)
         return disk_cmd_err(cmd, e);
     if (cmd->op == DISK_STATUS)
         return feed_tell(l->copy->feed, e);
+    if (cmd->op == DISK_FLUSH) {
+        counter_set(&n->safe, frontier_flushed(l->copy->feed->cfg.frontier));
+        return true;
+    }
     if (cmd->op == DISK_READ)
         return slot_next(l, s, e);
 
@@ -234,6 +242,17 @@ static bool lane_reap(struct lane *l, struct disk *d, struct err *e)
         if (!lane_completed(l, cmd, e))
             return false;
     return true;
+}
+
+/* One flush is enough for all lanes: see mirror_flush(). */
+static bool lane_flush(struct lane *l, struct err *e)
+{
+    struct frontier *const f = l->copy->feed->cfg.frontier;
+
+    if (f == NULL || l->no != 0 || !l->dst->can_flush || !frontier_ask(f, clock_ms()))
+        return true;
+    l->flush = (struct disk_cmd){ .op = DISK_FLUSH };
+    return lane_start(l, l->dst, &l->flush, e);
 }
 
 /* How many bytes the next piece may have instead of ->request_size, or 0. */
@@ -295,7 +314,7 @@ static bool lane_loop(struct lane *l, struct err *e)
 
     while (!atomic_load(&l->copy->failed)) {
         if (!lane_reap(l, l->src, e) || !lane_reap(l, l->dst, e) ||
-            !lane_fill(l, &end, &timeout_ms, e))
+            !lane_fill(l, &end, &timeout_ms, e) || !lane_flush(l, e))
             return false;
         if (l->src->done != NULL || l->dst->done != NULL)
             continue; /* completed at once */

@@ -63,8 +63,9 @@ struct lane {
     uint8_t *bufs;
     uint8_t *large; /* buffer of the large piece; NULL: it is done, or there is none */
     uint64_t bytes; /* of the data pieces that have begun */
-    struct disk_cmd ask; /* the question of feed_ask(), when it is ours to put */
-    struct copy *copy;   /* of the pass */
+    struct disk_cmd ask;   /* the question of feed_ask(), when it is ours to put */
+    struct disk_cmd flush; /* of frontier_ask(), on the first lane */
+    struct copy *copy;     /* of the pass */
     pthread_t thread;
 };
 

@@ -8,10 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "nbd-mirror/counters.h"
 #include "nbd-mirror/disk.h"
 #include "nbd-mirror/feed.h"
+#include "nbd-mirror/frontier.h"
 #include "nbd-mirror/lane.h"
 #include "nbd-mirror/side.h"
 
@@ -178,25 +180,43 @@ static struct feed_cfg feed_cfg(struct mirror *m, const struct mirror_pass *pass
         .ranges = given ? pass->ranges : NULL,
         .nranges = pass->nranges,
         .rate = m->rate,
+        .start = pass->start - pass->start % align,
         .counters = &m->counters,
     };
 }
 
-static bool pass_run(struct mirror *m, const struct mirror_pass *pass, unsigned n,
+static bool pass_run(struct mirror *m, const struct feed_cfg *cfg, unsigned n,
                      struct err *e)
 {
-    const struct feed_cfg cfg = feed_cfg(m, pass, m->lane[0].src);
     int wake_fd[MIRROR_LANES_MAX];
     struct feed feed;
 
     for (unsigned i = 0; i < n; i++)
         wake_fd[i] = m->lane[i].wake_fd;
-    if (!sizes_fit(m->lane[0].src, m->dst_block_min, cfg.data_max, e) ||
-        !feed_init(&feed, &cfg, wake_fd, n, e))
+    if (!sizes_fit(m->lane[0].src, m->dst_block_min, cfg->data_max, e) ||
+        !feed_init(&feed, cfg, wake_fd, n, e))
         return false;
     const bool ok =
-        lanes_run(m->lane, n, &feed, cfg.rule.skip_zero, m->cancel, &m->counters, e);
+        lanes_run(m->lane, n, &feed, cfg->rule.skip_zero, m->cancel, &m->counters, e);
     feed_fini(&feed);
+    return ok;
+}
+
+static bool pass_run_safely(struct mirror *m, const struct mirror_pass *pass,
+                            unsigned n, struct err *e)
+{
+    struct feed_cfg cfg = feed_cfg(m, pass, m->lane[0].src);
+    struct frontier frontier;
+
+    if (pass->flush_every == 0)
+        return pass_run(m, &cfg, n, e);
+    if (!frontier_init(&frontier, cfg.start, feed_tail(&cfg), pass->flush_every,
+                       (size_t)m->nlanes * m->lane[0].nslots, clock_ms(), e))
+        return false;
+    counter_set(&m->counters.safe, cfg.start);
+    cfg.frontier = &frontier;
+    const bool ok = pass_run(m, &cfg, n, e);
+    frontier_fini(&frontier);
     return ok;
 }
 
@@ -221,7 +241,7 @@ static bool pass_connect_run(struct mirror *m, const struct mirror_side *src,
         return false;
     for (unsigned i = 0; i < n; i++)
         m->lane[i].src = disk[i];
-    const bool ok = pass_run(m, pass, n, e);
+    const bool ok = pass_run_safely(m, pass, n, e);
     for (unsigned i = 0; i < n; i++)
         disk_close(ptr_steal(&m->lane[i].src));
     return ok;
@@ -232,6 +252,7 @@ bool mirror_pass(struct mirror *m, const struct mirror_side *src,
 {
     assert(pass->what != MIRROR_DIRTY || pass->bitmap != NULL);
     assert(pass->what != MIRROR_RANGES || pass->ranges != NULL);
+    assert(pass->what == MIRROR_ALL || (pass->start == 0 && pass->flush_every == 0));
     return pass_connect_run(m, src, pass, e) ? true : err_wrap(e, "%s", m->name);
 }
 
@@ -276,6 +297,7 @@ void mirror_stats(const struct mirror *m, struct mirror_stats *out)
         .zeroed = counter_get(&n->zeroed),
         .skipped = counter_get(&n->skipped),
         .requests = counter_get(&n->requests),
+        .safe = counter_get(&n->safe),
         .lanes = m->nlanes,
     };
 }

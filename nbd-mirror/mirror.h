@@ -147,6 +147,10 @@ struct mirror_pass {
     bool extents_first; /* have the whole list before the first read (QEMU 10 answers
                             only READ on an inactive node): 16 bytes for each stretch, an
                             error when there are more than 2 Mi (32 MiB) */
+    /* MIRROR_ALL only, for a pass that may be broken off and gone on with: */
+    uint64_t start; /* what lies before it was copied and flushed by an earlier one */
+    uint64_t flush_every; /* flush when so many bytes more are copied without a gap, and
+                             every 5 s: see ->safe of the stats; 0: not during the pass */
 };
 
 /* Counters since mirror_open(), bytes; each only grows, but for the gauges. */
@@ -159,6 +163,9 @@ struct mirror_stats {
     uint64_t zeroed;    /* written as zeroes */
     uint64_t skipped;   /* found zero, and nothing was to do */
     uint64_t requests;
+    uint64_t
+        safe; /* gauge: all before it was copied and flushed, by the newest pass with
+                      ->flush_every or before its ->start */
     unsigned lanes;
 };
 

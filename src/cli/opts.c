@@ -75,7 +75,7 @@ static const struct opt opts[] = {
       "give up if it has not switched by then: 2h\n"
       "(never)" },
     { "retries", 0, parse_count, AT(move.retries), "N", "3", 0, 100,
-      "how often memory and switch are tried again (3)" },
+      "how often it begins again after a failure (3)" },
     { "reconnect", 0, parse_time, AT(move.reconnect_ms), "TIME", "15m", 0, MAX_TIME,
       "how long a lost link is dialled again; 0s: not\n"
       "at all (15m)" },

@@ -25,7 +25,8 @@ enum {
     WAIT_MS = 500,       /* before the first new try; then twice that, and so on, */
     WAIT_MAX_MS = 15000, /* up to this */
     REOPEN_MS = 11 * 60 * 1000, /* the agent may have to check images */
-    HOLDS_MS = 30000,           /* a link that was lost again sooner was never found */
+    NOTICE_MS = 300,
+    HOLDS_MS = 30000, /* a link that was lost again sooner was never found */
 };
 
 /* What another try would not change. */
@@ -72,8 +73,19 @@ static void learn_pause(struct move *m)
              (unsigned long long)m->fixed_ms);
 }
 
+/* A dead agent takes the disks' connections with it some milliseconds before its link is
+ * seen to be lost. */
+static void look_at_link(const struct move *m)
+{
+    const int64_t end = clock_ms() + NOTICE_MS;
+
+    while (m->failed_in < MOVE_MEMORY && !is_lost(m) && clock_ms() < end)
+        clock_sleep_ms(10);
+}
+
 bool again_may(struct move *m, const struct err *e)
 {
+    look_at_link(m);
     const bool lost = is_lost(m);
     const bool counts = m->failed_in >= MOVE_MEMORY || !lost;
 
@@ -105,6 +117,14 @@ static void forget_pause(struct move *m)
     atomic_store(&m->loaded_at_ns, 0);
     m->marks = (struct pause_marks){ 0 };
     atomic_store(&m->over_time, false);
+}
+
+/* It will be copied from its beginning. */
+static void forget_ram(struct move *m)
+{
+    LOCK_SCOPE(&m->lock);
+    m->progress.ram = (struct move_gauge){ .size = 0 };
+    m->progress.predicted_pause_ms = -1;
 }
 
 /* A cancel is set for good, and the watcher sets it as long as the link is lost. */
@@ -214,6 +234,7 @@ bool again_mend(struct move *m, struct err *e)
     forget_pause(m);
     m->failed_in = 0; /* the user may interrupt it again */
     move_enter(m, MOVE_RECONNECT);
+    forget_ram(m);
     copy_drop(m);
     struct err why = { 0 };
     if (copy_settle(m, &why)) {

@@ -198,16 +198,14 @@ bool connect_redial(struct move *m, struct err *e)
     m->proxy = NULL;
     pthread_mutex_lock(&m->lock);
     struct dial *const old = m->dial;
+    struct link_stats st = { 0 };
+    if (old != NULL)
+        link_stats(m->link, &st);
+    m->sent_before += st.sent;
+    m->received_before += st.received;
     m->dial = NULL;
     m->link = NULL;
     pthread_mutex_unlock(&m->lock);
-    if (old != NULL) {
-        struct link_stats st;
-
-        link_stats(dial_link(old), &st);
-        m->sent_before += st.sent;
-        m->received_before += st.received;
-    }
     dial_close(old);
     return dial(m, e);
 }

@@ -18,8 +18,10 @@
 #include "migrate/move-int.h"
 
 enum {
-    LANES = 2,        /* per disk; all share one ssh, more gain nothing */
-    REQUESTS = 16,    /* for a way that is long */
+    LANES = 2,            /* per disk; all share one ssh, more gain nothing */
+    REQUESTS = 16,        /* for a way that is long */
+    FLUSH_MIN = 16 << 20, /* bytes of the bulk between two flushes */
+    FLUSH_MAX = 256 << 20,
     SAMPLE_MS = 1000, /* how often dirty bytes are read while a pass runs */
 };
 
@@ -93,6 +95,24 @@ static bool dial_qemu(void *ctx, int *fd, struct err *e)
     return unix_connect(c->move->blk.sock, fd, e);
 }
 
+/* How often the bulk is made safe: what was copied since is copied again after a failure,
+ * at most 2 % of the disk, while a flush that is too frequent costs time. */
+static uint64_t flush_every(uint64_t size)
+{
+    const uint64_t every = size / 50;
+
+    return every < FLUSH_MIN ? FLUSH_MIN : every > FLUSH_MAX ? FLUSH_MAX : every;
+}
+
+static void keep_safe(struct copy_disk *c)
+{
+    struct mirror_stats st;
+
+    mirror_stats(c->mirror, &st);
+    if (c->pass.what == MIRROR_ALL && st.safe > c->safe)
+        c->safe = st.safe;
+}
+
 static void *copy_thread(void *arg)
 {
     struct copy_disk *const c = arg;
@@ -113,6 +133,7 @@ static void *copy_thread(void *arg)
     /* Here, so that all disks flush at a time, not one after the other. */
     c->copied_at_ns = clock_ns();
     c->ok = c->ok && mirror_flush(c->mirror, &c->err);
+    keep_safe(c);
     if (!c->ok)
         cancel_set(c->move->halt); /* the others may have hours to go */
     return NULL;
@@ -288,14 +309,23 @@ bool bulk_run(struct move *m, struct err *e)
     move_enter(m, MOVE_BULK);
     if (!fault_point("bulk", e))
         return false;
-    for (size_t i = 0; i < m->plan.n; i++)
-        m->copies[i].pass.what = MIRROR_ALL;
+    for (size_t i = 0; i < m->plan.n; i++) {
+        struct copy_disk *const c = &m->copies[i];
+
+        if (c->safe > 0)
+            log_info("disks", "%s: going on at %s of %s", m->plan.disks[i].target,
+                     units_size(a, c->safe), units_size(b, m->plan.disks[i].size));
+        c->pass.what = MIRROR_ALL;
+        c->pass.start = c->safe;
+        c->pass.flush_every = flush_every(m->plan.disks[i].size);
+    }
     const int64_t start = clock_ms();
     foresee_begin(m);
     if (!pass_all(m, false, true, e) || !unexport_all(m, e))
         return false;
     for (size_t i = 0; i < m->plan.n; i++) {
         m->copies[i].pass.what = MIRROR_DIRTY;
+        m->copies[i].pass.start = m->copies[i].pass.flush_every = 0;
         m->copies[i].pass.dst_zero = false;
         m->copies[i].pass.bitmap = m->copies[i].bitmap;
     }

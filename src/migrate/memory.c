@@ -37,6 +37,7 @@ enum {
 struct ram {
     struct move *move;
     struct relay relay;
+    unsigned stream;     /* its number: each try has its own */
     struct cancel *stop; /* ends relay and poll */
     int listener;
     char sock[PATHS_SOCK_MAX], dir[PATHS_MAX];
@@ -84,7 +85,7 @@ static bool relay_ram(struct ram *r, struct err *e)
     AUTO(fd_close) int tunnel = -1;
     char path[64];
 
-    snprintf(path, sizeof path, "ram/%s/%u", r->move->id, r->move->retries);
+    snprintf(path, sizeof path, "ram/%s/%u", r->move->id, r->stream);
     return unix_accept(r->listener, -1, r->stop, &qemu, e) &&
            link_channel_pair(r->move->link, path, LINK_BULK, r->move->cfg->zstd,
                              &tunnel, e) &&
@@ -139,10 +140,10 @@ static bool pass_limit(struct ram *r, uint64_t bytes, struct err *e)
     char path[64];
 
     snprintf(path, sizeof path, "/moves/%s/ram-limit", r->move->id);
-    if (!link_call(r->move->link, "POST", path,
-                   json_add_u64(json_add_u64(json_new(), "bytes", bytes), "stream",
-                                r->move->retries),
-                   CALL_MS, r->stop, &reply, e) ||
+    if (!link_call(
+            r->move->link, "POST", path,
+            json_add_u64(json_add_u64(json_new(), "bytes", bytes), "stream", r->stream),
+            CALL_MS, r->stop, &reply, e) ||
         !json_get_u64(reply, "received", &received, e) ||
         !json_get_u64(reply, "passed", &passed, e))
         return false;
@@ -304,6 +305,7 @@ bool memory_start(struct move *m, struct err *e)
         return err_set(e, ERR_SYS, ENOMEM, "memory");
     pthread_mutex_init(&r->lock, NULL);
     r->move = m;
+    r->stream = m->ram_streams++;
     r->listener = -1;
     pthread_mutex_lock(&m->lock);
     m->ram = r;

@@ -62,6 +62,7 @@ struct copy_disk {
     struct mirror *mirror; /* the lock of progress guards setting it */
     char export_name[64], bitmap[64];
     struct mirror_pass pass;
+    uint64_t safe; /* of the bulk: all before it was copied and flushed */
     pthread_t thread;
     bool started, ok;
     int64_t copied_at_ns; /* the pass is through but for its flush */
@@ -120,7 +121,8 @@ struct move {
     struct proxy *proxy; /* the destination's libvirt, on a socket of ours */
     struct virt *dst;
     struct virt_host dst_host, src_host;
-    uint64_t sent_before, received_before; /* by links that were lost */
+    uint64_t sent_before, received_before; /* by links that were lost; the lock guards
+                                              them */
     bool prepared;                         /* PUT was sent: DELETE is owed */
 
     /* Copying. */
@@ -142,6 +144,7 @@ struct move {
 
     /* Memory. */
     struct ram *ram;         /* relay, poll and migrate threads */
+    unsigned ram_streams;    /* how many there were */
     uint64_t downtime_limit; /* QEMU's own, ms, to put back; 0: never changed */
     uint64_t timeout_at_ms;  /* 0: none */
 
@@ -160,7 +163,7 @@ struct move {
     bool source_unknown;   /* after the undo: the guard has to go on */
 
     /* Beginning again. */
-    unsigned retries; /* of memory and switch so far: the number of the RAM stream */
+    unsigned retries; /* of those that --retries bounds */
     unsigned redials;
     int64_t lost_at_ms;  /* when the link was lost; 0: it was not, or it holds since */
     int64_t found_at_ms; /* when it was dialled again last */

@@ -35,7 +35,8 @@ struct move_cfg {
     uint64_t max_downtime_ms; /* the pause budget */
     uint64_t bandwidth;       /* bytes/s over everything; 0: no limit */
     uint64_t timeout_ms;      /* of the whole move up to the switch; 0: none */
-    unsigned retries;         /* of memory and switch, after the first try */
+    unsigned retries;         /* after failures, but for a link lost while disks only
+                                 are copied */
     uint64_t reconnect_ms;    /* how long a lost link is dialled again; 0: never */
     uint64_t
         guest_latency_ms;     /* of its writes, above which copying backs off; 0: any */

@@ -6,6 +6,7 @@
 #                                one attempt to move it with a fault at an instant: the
 #                                invariants; then the same command again must succeed
 #   more cell ...                only where SNM_FAULTS is "all"
+#   with OPTIONS cell ...        with these options in the attempt with the fault
 #   once cell ...                with nothing tried again, nor a lost link dialled again
 #   try WHAT CMD...              something else that is tried as a cell is
 #
@@ -302,12 +303,16 @@ cell() {
     try "$1" cell_steps "${@:2}"
 }
 
-# once CELL...: with nothing tried again
-once() {
-    OPTS=(--retries 0 --reconnect 0s)
+# with OPTIONS CELL...
+with() {
+    read -ra OPTS <<< "$1"
+    shift
     "$@"
     OPTS=()
 }
+
+# once CELL...: with nothing tried again
+once() { with "--retries 0 --reconnect 0s" "$@"; }
 
 # more CELL...: not in every run, but with SNM_FAULTS=all
 more() { [ "${SNM_FAULTS:-}" != all ] || "$@"; }

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "nbd-mirror/counters.h"
 #include "nbd-mirror/feed.h"
+#include "nbd-mirror/frontier.h"
 #include "nbd-mirror/lane.h"
 #include "tests/lib/disk-mem.h"
 
@@ -92,17 +93,23 @@ static void move_free(struct move *m)
     cancel_free(m->cancel);
 }
 
-static bool move_pass(struct move *m, struct err *e)
+static void move_rule(struct move *m)
 {
     const uint32_t align =
         m->src->block_min > m->dst->block_min ? m->src->block_min : m->dst->block_min;
-    int wake_fd[LANES];
-    struct feed feed;
 
     m->cfg.rule.use[EXTENTS_ALLOC] = m->src->zero != NULL;
     m->cfg.rule.use[EXTENTS_DIRTY] = m->src->dirty != NULL;
     m->cfg.rule.align = align;
     m->cfg.rule.size = m->src->size;
+}
+
+static bool move_pass(struct move *m, struct err *e)
+{
+    int wake_fd[LANES];
+    struct feed feed;
+
+    move_rule(m);
     m->cfg.data_max = REQUEST;
     m->cfg.counters = &m->counters;
     for (unsigned i = 0; i < m->nlanes; i++) {
@@ -307,6 +314,77 @@ static void lane__zeroes_are_written_where_zeroing_is_not_supported(void **state
     refused_zero_is_written(EINVAL, 1000); /* each request may be another matter */
 }
 
+/* --- broken off and gone on with --- */
+
+/* One pass from ->start on, with flushes. */
+static bool move_pass_safely(struct move *m, uint64_t start, struct err *e)
+{
+    struct frontier f;
+
+    move_rule(m);
+    m->cfg.start = start - start % m->cfg.rule.align;
+    assert_ok(frontier_init(&f, m->cfg.start, feed_tail(&m->cfg), REQUEST / 4,
+                            LANES * SLOTS, clock_ms(), e),
+              *e);
+    counter_set(&m->counters.safe, m->cfg.start);
+    m->cfg.frontier = &f;
+    const bool ok = move_pass(m, e);
+    m->cfg.frontier = NULL;
+    frontier_fini(&f);
+    return ok;
+}
+
+static void move_lanes_anew(struct move *m)
+{
+    const unsigned n = m->nlanes;
+
+    for (unsigned i = 0; i < n; i++)
+        lane_fini(&m->lane[i]);
+    m->dst->fault = MEM_NO_FAULT;
+    move_lanes(m, n);
+}
+
+/* The destination loses what was not flushed, and the next pass has only what was said to
+ * be safe to go on from. */
+static void lane__broken_pass_goes_on_where_it_was_safe(void **state)
+{
+    unsigned later = 0;
+
+    (void)state;
+    for (unsigned seed = 0; seed < 60; seed++) {
+        struct move m;
+        struct err e;
+
+        rng = seed;
+        move_make(&m, 6000000 + draw(6000000), seed);
+        fill(m.src, seed % 4 != 0, false);
+        m.src->block_min = 1u << draw(13);
+        m.dst->block_min = 1u << draw(13);
+        m.cfg.rule.skip_zero = seed % 2;
+        memset(m.dst->bytes, m.cfg.rule.skip_zero ? 0 : DIRT, m.dst->size);
+        m.dst->fault = MEM_DIE;
+        m.dst->fault_op = DISK_WRITE;
+        m.dst->fault_at = 5 + draw(40);
+        move_lanes(&m, 1 + draw(LANES));
+        for (int try = 0; try < 9; try++) {
+            const uint64_t safe = counter_get(&m.counters.safe);
+
+            if (move_pass_safely(&m, safe, &e))
+                break;
+            const uint64_t now = counter_get(&m.counters.safe);
+            assert_true(now >= safe - safe % m.cfg.rule.align);
+            assert_memory_equal(m.dst->bytes, m.src->bytes, now);
+            memset(m.dst->bytes + now, m.cfg.rule.skip_zero ? 0 : DIRT,
+                   m.dst->size - now);
+            later += now > 0;
+            move_lanes_anew(&m);
+        }
+        assert_copied(&m);
+        move_free(&m);
+    }
+    assert_true(later > 10); /* else this shows nothing */
+}
+
 /* --- failures --- */
 
 /* The @at'th command of that kind fails.  The pass fails too, if it comes that far. */
@@ -493,6 +571,7 @@ int main(void)
         TEST(lane__zeroes_in_data_are_not_written),
         TEST(lane__several_passes_use_the_same_lanes),
         TEST(lane__zeroes_are_written_where_zeroing_is_not_supported),
+        TEST(lane__broken_pass_goes_on_where_it_was_safe),
         TEST(lane__every_failed_command_fails_the_pass),
         TEST(lane__extents_that_are_refused_are_data),
         TEST(lane__every_lost_connection_fails_the_pass),
