@@ -67,6 +67,8 @@ static void end_source(struct move *m)
     if (!vdom_state(m->dom, &run, &why, &e) || run != VDOM_PAUSED)
         return;
     m->source_destroyed = true;
+    if (!journal_step(m->journal, "destroying", NULL, &e))
+        log_warn("commit", "%s", e.msg);
     log_warn("commit", "libvirt has left the source's QEMU over: ending it");
     if (!vdom_destroy(m->dom, &e))
         log_warn("commit", "%s", e.msg);

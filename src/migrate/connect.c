@@ -101,9 +101,9 @@ static bool try_lock(const char *path, int *out, bool *moves, struct err *e)
     return true;
 }
 
-/* One snmigrate for a VM at a time.  The guard inherits the lock and keeps it while it
- * tidies up after a killed snmigrate: wait for that a little. */
-static bool lock_domain(struct move *m, struct err *e)
+/* The guard inherits the lock and keeps it while it tidies up after a killed snmigrate: wait
+ * for that a little. */
+bool connect_lock(struct move *m, struct err *e)
 {
     char path[PATHS_MAX];
     const int64_t start = clock_ms();
@@ -204,7 +204,7 @@ bool connect_redial(struct move *m, struct err *e)
     return dial(m, e);
 }
 
-static bool open_dst_libvirt(struct move *m, struct err *e)
+bool connect_dst_libvirt(struct move *m, struct err *e)
 {
     char path[PATHS_MAX + 16];
 
@@ -222,14 +222,14 @@ static bool open_dst_libvirt(struct move *m, struct err *e)
 bool connect_run(struct move *m, struct err *e)
 {
     move_enter(m, MOVE_CONNECT);
-    if (!find_domain(m, e) || !lock_domain(m, e))
+    if (!find_domain(m, e) || !connect_lock(m, e))
         return false;
     /* Another move may have ended while we waited for the lock, and taken it away. */
     if (!find_again(m, e) || !dir_private(m->run_dir, e))
         return false;
     if (!fault_point("connect", e) || !dial(m, e))
         return false;
-    return open_dst_libvirt(m, e);
+    return connect_dst_libvirt(m, e);
 }
 
 void connect_close(struct move *m)

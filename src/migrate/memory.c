@@ -268,7 +268,11 @@ static bool set_downtime(struct ram *r, struct err *e)
         !json_get_u64(p, "downtime-limit", &r->old_downtime, e))
         return false;
     snprintf(word, sizeof word, "downtime %llu", (unsigned long long)r->old_downtime);
+    p = (json_put_auto(&p), json_new());
+    json_add_u64(p, "downtime_ms", r->old_downtime);
+    json_add_bool(p, "was_running", r->move->facts.run == VDOM_RUNNING);
     return guard_say(r->move, word, e) &&
+           journal_step(r->move->journal, "memory", ptr_steal(&p), e) &&
            vdom_set_max_downtime(r->move->dom, DOWNTIME_MS, e);
 }
 

@@ -110,6 +110,7 @@ struct move {
     bool gave_up;          /* released, and then cancelled after all */
     bool source_destroyed; /* by us, paused and complete at the destination */
     bool source_unknown;   /* after the undo: the guard has to go on */
+    bool taken_back;       /* said so in the journal */
     enum move_phase failed_in;
 
     /* Watch thread and progress. */
@@ -135,8 +136,13 @@ uint64_t move_budget(const struct move *m);
 
 /* --- connect.c: lock, source, tunnel, the destination's libvirt --- */
 bool connect_run(struct move *m, struct err *e);
+/* One snmigrate for a VM at a time: m->lock_fd, on the file of m->facts.uuid; a guard that
+ * tidies up is waited for.  Errors: ERR_REFUSED it is being moved. */
+MUST_CHECK bool connect_lock(struct move *m, struct err *e);
 /* Dial the destination again (after the release); replaces m->dial and m->link. */
 MUST_CHECK bool connect_redial(struct move *m, struct err *e);
+/* The destination's libvirt through the link, on a socket in m->run_dir: m->dst. */
+MUST_CHECK bool connect_dst_libvirt(struct move *m, struct err *e);
 void connect_close(struct move *m);
 
 /* --- proxy.c --- */
@@ -217,7 +223,9 @@ MUST_CHECK bool owner_take_back(struct move *m, struct err *e);
 /* The source QEMU is dead: whether the guest had been running again after the release, so
  * that what the destination has is old and COMMIT must not be sent. */
 MUST_CHECK bool owner_ran_again(struct move *m);
-/* ABORT at the destination, dialling again where a released move needs it. */
+/* ABORT at the destination, dialling again where the link is lost. */
+MUST_CHECK bool owner_abort(struct move *m, struct err *e);
+/* The same, where a failure is left to the next move of the VM. */
 void owner_abort_destination(struct move *m);
 
 /* --- watcher.c --- */
