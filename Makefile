@@ -38,6 +38,7 @@ MAINS  := $(wildcard src/cli/main.c nbd-mirror/main.c)
 BIN    := $(if $(filter src/cli/%,$(MAINS)),$B/snmigrate) \
           $(if $(filter nbd-mirror/%,$(MAINS)),$B/nbd-mirror)
 MAN    := $(wildcard src/cli/*.1 nbd-mirror/*.1)
+UNITS  := $(PREFIX)/lib/systemd/system
 # Helpers of the tests: a library (fake disks), programs, fuzz targets that replay.
 LIB    := $(call o,$(wildcard tests/lib/*.c))
 UNIT   := $(patsubst tests/unit/%.c,$B/unit/%,$(wildcard tests/unit/test_*.c))
@@ -138,10 +139,14 @@ install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
 	$(if $(BIN),install $(BIN) $(DESTDIR)$(PREFIX)/bin)
 	$(if $(MAN),install -m 644 $(MAN) $(DESTDIR)$(PREFIX)/share/man/man1)
+	install -d $(DESTDIR)$(UNITS)
+	sed 's,@bindir@,$(PREFIX)/bin,' src/cli/snmigrate-recover.service \
+	    > $(DESTDIR)$(UNITS)/snmigrate-recover.service
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/snmigrate $(DESTDIR)$(PREFIX)/bin/nbd-mirror
 	rm -f $(DESTDIR)$(PREFIX)/share/man/man1/snmigrate.1
 	rm -f $(DESTDIR)$(PREFIX)/share/man/man1/nbd-mirror.1
+	rm -f $(DESTDIR)$(UNITS)/snmigrate-recover.service
 
 ## deps: install the Debian packages that building and testing need (as root)
 deps:

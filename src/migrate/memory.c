@@ -304,8 +304,9 @@ bool memory_start(struct move *m, struct err *e)
         return err_set(e, ERR_SYS, ENOMEM, "memory");
     paths_ram_dir(r->dir, m->id);
     paths_ram_sock(r->sock, m->id, m->facts.name);
-    return open_connections(r, e) && set_downtime(r, e) && dir_private(r->dir, e) &&
-           unix_listen(r->sock, &r->listener, e) &&
+    return open_connections(r, e) && set_downtime(r, e) &&
+           (!m->facts.autostart || vdom_set_autostart(m->dom, false, e)) &&
+           dir_private(r->dir, e) && unix_listen(r->sock, &r->listener, e) &&
            start_thread(&r->ram, &r->ram_on, ram_thread, r, e) &&
            start_thread(&r->poll, &r->poll_on, poll_thread, r, e) &&
            start_thread(&r->limit, &r->limit_on, limit_thread, r, e) &&
@@ -427,5 +428,6 @@ void memory_undo(struct move *m)
     if (r->old_downtime != 0 && m->dom != NULL &&
         !vdom_set_max_downtime(m->dom, r->old_downtime, &e))
         log_debug("undo", "downtime limit: %s", e.msg);
+    owner_autostart(m);
     memory_close(m);
 }

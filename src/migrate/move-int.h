@@ -223,6 +223,9 @@ MUST_CHECK bool owner_take_back(struct move *m, struct err *e);
 /* The source QEMU is dead: whether the guest had been running again after the release, so
  * that what the destination has is old and COMMIT must not be sent. */
 MUST_CHECK bool owner_ran_again(struct move *m);
+/* Whether it starts with this host, as it was before the move, which turns that off: a host
+ * that boots after COMMIT must not start its old copy. */
+void owner_autostart(struct move *m);
 /* ABORT at the destination, dialling again where the link is lost. */
 MUST_CHECK bool owner_abort(struct move *m, struct err *e);
 /* The same, where a failure is left to the next move of the VM. */

@@ -180,6 +180,14 @@ bool owner_ran_again(struct move *m)
     }
 }
 
+void owner_autostart(struct move *m)
+{
+    struct err e = { 0 };
+
+    if (m->facts.autostart && m->dom != NULL && !vdom_set_autostart(m->dom, true, &e))
+        log_warn("undo", "%s", e.msg);
+}
+
 bool owner_abort(struct move *m, struct err *e)
 {
     const bool lost = m->link == NULL || link_state(m->link) != LINK_OPEN;

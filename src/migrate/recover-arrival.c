@@ -67,6 +67,11 @@ static void left_for_source(struct recover_result *out)
                  out->other, out->uuid);
 }
 
+static void note_ended(struct recover_result *out)
+{
+    recover_note(out, "it has ended since: virsh start %.200s", out->domain);
+}
+
 static bool act_start(struct link *l, struct json_object *entries,
                       struct recover_result *out, bool finish, struct err *e)
 {
@@ -74,7 +79,7 @@ static bool act_start(struct link *l, struct json_object *entries,
 
     if (!start(l, entries, out, state, e))
         return false;
-    recover_did(out, "started it here");
+    recover_did(out, finish ? "finished it here" : "started it here");
     if (!finish) {
         left_for_source(out);
     } else {
@@ -111,7 +116,7 @@ static void act_leave(const struct recover_seen *seen, enum recover_dst dst,
     }
     left_for_source(out);
     if (dst == RECOVER_DST_ENDED)
-        recover_note(out, "it has ended since: virsh start %.200s", out->domain);
+        note_ended(out);
     recover_settle(out, MOVE_AT_DESTINATION, seen->domain);
 }
 
@@ -131,7 +136,13 @@ static bool deal(struct link *l, const struct recover_cfg *cfg,
     case RECOVER_START:
         return act_start(l, entries, out, false, e);
     case RECOVER_FORWARD:
-        return act_start(l, entries, out, true, e);
+        if (!act_start(l, entries, out, true, e))
+            return false;
+        if (k.dst == RECOVER_DST_ENDED) { /* COMMIT answers what was then */
+            note_ended(out);
+            recover_settle(out, MOVE_AT_DESTINATION, seen.domain);
+        }
+        return true;
     case RECOVER_GIVE_UP:
         return act_remove(l, out, e);
     case RECOVER_LEAVE:

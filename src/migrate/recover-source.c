@@ -262,6 +262,25 @@ static bool act_keep(struct job *j, struct err *e)
     return true;
 }
 
+/* It would have started with this host, had the move not turned that off. */
+static bool start_again(struct job *j)
+{
+    struct move *const m = j->r.move;
+    struct err e = { 0 };
+    enum vdom_run run;
+    enum vdom_why why;
+
+    if (!m->facts.autostart || j->known.src != RECOVER_SRC_OFF || m->dom == NULL ||
+        (j->known.dst == RECOVER_DST_UNKNOWN &&
+         j->known.journal != RECOVER_JOURNAL_BEFORE) ||
+        !vdom_state(m->dom, &run, &why, &e) || run != VDOM_OFF)
+        return false;
+    if (vdom_start(m->dom, &e))
+        return true;
+    recover_left(j->out, "%.390s", e.msg);
+    return false;
+}
+
 /* The destination first: if it refuses because the guest may have run there, nobody is told
  * to start it here. */
 static bool act_give_up(struct job *j, struct err *e)
@@ -270,11 +289,16 @@ static bool act_give_up(struct job *j, struct err *e)
 
     if (!abort_destination(j, e))
         return false;
+    rescue_tidy(&j->r);
+    if (start_again(j)) {
+        recover_did(j->out, "booted it again at the source, its autostart being on");
+        recover_settle(j->out, MOVE_AT_SOURCE, "running");
+        return true;
+    }
     recover_did(j->out, "gave up the memory that was moved");
     recover_note(j->out,
-                 "the disks of %.200s on this host are intact: virsh start %.100s",
+                 "the disks of %.100s on this host are intact: virsh start %.100s",
                  m->facts.name, m->facts.name);
-    rescue_tidy(&j->r);
     recover_settle(j->out, MOVE_NOWHERE, "off");
     return true;
 }
@@ -292,6 +316,8 @@ static bool act_forward(struct job *j, struct err *e)
         log_warn("recover", "%s", e->msg);
         return act_give_up(j, e);
     }
+    if (j->known.dst == RECOVER_DST_ENDED) /* COMMIT answers what was then */
+        snprintf(m->dst_state, sizeof m->dst_state, "%s", j->seen.domain);
     rescue_finish(&j->r);
     recover_did(j->out, "brought it to its end at the destination");
     take_notes(j);
@@ -315,6 +341,7 @@ static bool act_end_source(struct job *j, struct err *e)
 
 static bool act_forget(struct job *j)
 {
+    j->r.move->facts.autostart = false; /* of what is old */
     recover_did(j->out, "removed the journal");
     recover_note(j->out, "a definition of %.200s that is still here is not removed",
                  j->r.move->facts.name);

@@ -139,6 +139,7 @@ void rescue_tidy(struct rescue *r)
 {
     struct move *const m = r->move;
 
+    owner_autostart(m);
     journal_close(m->journal);
     m->journal = NULL;
     journal_remove(m->state_dir);

@@ -30,7 +30,7 @@ MUST_CHECK bool rescue_take_back(struct rescue *r, struct err *e);
 MUST_CHECK bool rescue_forward(struct rescue *r, struct err *e);
 /* It runs at the destination: finish at both hosts; what is left is in ->move. */
 void rescue_finish(struct rescue *r);
-/* Remove the journal and what else the move has on the source's file systems. */
+/* The source has it: remove the journal and what else the move has left on this host. */
 void rescue_tidy(struct rescue *r);
 
 #endif
