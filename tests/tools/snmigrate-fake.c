@@ -24,6 +24,7 @@
 #include "cli/cli.h"
 #include "migrate/guard.h"
 #include "migrate/move.h"
+#include "migrate/recover.h"
 
 struct move {
     const struct move_cfg *cfg;
@@ -349,6 +350,16 @@ int agent_main(void)
 {
     printf("agent\n");
     return 40;
+}
+
+/* There never is one. */
+bool recover_run(const struct recover_cfg *cfg, recover_each each, void *ctx,
+                 struct err *e)
+{
+    (void)each, (void)ctx;
+    return cfg->what == NULL ||
+           err_set(e, ERR_REFUSED, 0, "this host has no unfinished move of '%s'",
+                   cfg->what);
 }
 
 int guard_main(void)
