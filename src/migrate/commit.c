@@ -195,7 +195,7 @@ static bool commit_until_answered(struct move *m, struct err *e)
             "the guest waits, paused and complete, on %s, which does not answer",
             m->cfg->dest.host);
     return err_next(
-        e, "When it answers: virsh resume %s there.  Never start the copy here.",
+        e, "When it answers: snmigrate recover %s.  Never start the copy here.",
         m->facts.name);
 }
 

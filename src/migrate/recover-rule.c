@@ -184,17 +184,20 @@ static bool is(const char *a, const char *b)
     return strcmp(a, b) == 0;
 }
 
-/* The agent has no journal of the move: aborted, finished, or never there. */
-static enum recover_dst untracked(bool active, bool off, enum recover_journal journal)
+/* The agent has no journal of the move: aborted, finished, or never there.  One that only
+ * stands there proves nothing, unless COMMIT may have been sent. */
+static enum recover_dst untracked(const char *domain, enum recover_journal journal)
 {
-    if (active)
-        return journal == RECOVER_JOURNAL_BEFORE ? RECOVER_DST_ODD : RECOVER_DST_RUNS;
-    if (off && journal == RECOVER_JOURNAL_COMMITTED)
-        return RECOVER_DST_ENDED;
-    /* A definition that an abort leaves, or a guest that an operator started there? */
-    if (off && journal == RECOVER_JOURNAL_RELEASED)
+    const bool off = is(domain, "off"), sent = journal == RECOVER_JOURNAL_COMMITTED;
+
+    if (is(domain, "none") || (off && (journal == RECOVER_JOURNAL_BEFORE ||
+                                       journal == RECOVER_JOURNAL_TAKEN_BACK)))
+        return RECOVER_DST_NONE;
+    if (off) /* a definition that an abort leaves, or a guest that was started there? */
+        return sent ? RECOVER_DST_ENDED : RECOVER_DST_ODD;
+    if (journal == RECOVER_JOURNAL_BEFORE)
         return RECOVER_DST_ODD;
-    return RECOVER_DST_NONE;
+    return sent || is(domain, "running") ? RECOVER_DST_RUNS : RECOVER_DST_ODD;
 }
 
 enum recover_dst recover_dst_of(const char *step, const char *domain, bool ready,
@@ -204,7 +207,7 @@ enum recover_dst recover_dst_of(const char *step, const char *domain, bool ready
     const bool active = !off && !is(domain, "none"), runs = active && !paused;
 
     if (step == NULL)
-        return untracked(active, off, journal);
+        return untracked(domain, journal);
     if (is(step, "prepared") || is(step, "closed"))
         return runs ? RECOVER_DST_ODD : RECOVER_DST_PART;
     if (is(step, "released")) {

@@ -84,16 +84,13 @@ at_destination() {
     go_home
 }
 
-# off_at_source: its memory is lost, its disks are not
-off_at_source() {
-    nothing_left
-    [ "$(where_is)" = off ] || failed "the guest is: $(where_is)"
-    echo 5 > "$ATTEMPT/status"
-    verdict --budget none --disks off
-    lab vm start vm
+# booted_anew: it moves, and then goes: what it counts on its console began anew, which the
+# judge of its next moves would not know
+booted_anew() {
     vm_ready
-    again
-    go_home
+    attempt vm "${MOVE[@]}"
+    too_busy "$(< "$ATTEMPT/status")" "$ATTEMPT/stderr" || expect_status 0
+    reset
 }
 
 # ---- cells ---------------------------------------------------------------------------
@@ -228,7 +225,12 @@ source_reboots_in_memory() {
     abandon memory.loop:delay-1 "slowly kill_both"
     lab reboot a
     recover a 0 nowhere "gave up"
-    off_at_source
+    nothing_left
+    [ "$(where_is)" = off ] || failed "the guest is: $(where_is)"
+    echo 5 > "$ATTEMPT/status"
+    verdict --budget none --disks off
+    lab vm start vm
+    booted_anew
 }
 
 # As libvirt would have started it, had the move not turned that off.
@@ -240,8 +242,9 @@ source_reboots_with_autostart() {
     recover a 0 source "booted it again"
     starts_with_host enable
     on a virsh -q autostart vm --disable
-    vm_ready
-    at_source
+    nothing_left
+    verdict --budget none
+    booted_anew
 }
 
 # A power cut there: the guest is off, and the source does not start.
