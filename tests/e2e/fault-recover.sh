@@ -298,12 +298,12 @@ split_brain() {
     reset
 }
 
-try "killed in bulk" in_bulk
 try "killed after the suspend" after_suspend
 try "killed when the source is dead" source_dead
-try "killed in the finish" in_finish
 try "while it is moved" while_it_moves
+more try "killed in bulk" in_bulk
 more try "killed in memory" in_memory
+more try "killed in the finish" in_finish
 more try "killed after the suspend of a paused guest" after_suspend_of_paused
 more try "killed after the release" after_release
 more try "destination unreachable" unreachable

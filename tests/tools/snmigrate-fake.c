@@ -231,7 +231,7 @@ static void end_as(struct move_result *r)
         { 6, MOVE_AT_DESTINATION, ERR_NONE, "", "" },
         { 7, MOVE_UNKNOWN, ERR_UNRESOLVED,
           "the guest waits, paused and complete, on hostb, which does not answer",
-          "When it answers: virsh resume web01 there.  Never start the copy here." },
+          "When it answers: snmigrate recover web01.  Never start the copy here." },
         { 8, MOVE_AT_SOURCE, ERR_STALLED,
           "memory is written at 210.0 MiB/s, the link carries 57.0 MiB/s", "" },
         { 9, MOVE_UNKNOWN, ERR_CONNECT,
