@@ -222,6 +222,9 @@ int guard_main(void)
     if (!g.bye) { /* else snmigrate ends all that itself */
         rescue(&g);
         connect_close(g.r.move);
+    } else {
+        vdom_free(g.r.move->dom);
+        virt_close(g.r.move->src);
     }
     move_free(g.r.move);
     return 0;
