@@ -46,6 +46,7 @@ MAINS  := $(wildcard src/cli/main.c nbd-mirror/command/main.c)
 BIN    := $(if $(filter src/cli/%,$(MAINS)),$B/snmigrate) \
           $(if $(filter nbd-mirror/%,$(MAINS)),$B/nbd-mirror)
 MAN    := $(wildcard src/cli/*.1 nbd-mirror/*.1)
+UNITS  := $(PREFIX)/lib/systemd/system
 # Helpers of the tests: a library (fake disks), programs, fuzz targets that replay.
 LIB    := $(call o,$(wildcard tests/lib/*.c))
 UNIT   := $(patsubst tests/unit/%.c,$B/unit/%,$(wildcard tests/unit/test_*.c))
@@ -167,6 +168,9 @@ install: all
 	install -m 644 $(API_BASE) $(DESTDIR)$(PREFIX)/include/nbd-mirror/base
 	sed 's,@PREFIX@,$(PREFIX),; s,@VERSION@,$(VERSION),' nbd-mirror/nbdmirror.pc.in \
 	    > $(DESTDIR)$(PREFIX)/lib/pkgconfig/nbdmirror.pc
+	install -d $(DESTDIR)$(UNITS)
+	sed 's,@bindir@,$(PREFIX)/bin,' src/cli/snmigrate-recover.service \
+	    > $(DESTDIR)$(UNITS)/snmigrate-recover.service
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/snmigrate $(DESTDIR)$(PREFIX)/bin/nbd-mirror
 	rm -f $(DESTDIR)$(PREFIX)/share/man/man1/snmigrate.1
@@ -174,6 +178,7 @@ uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/lib/libnbdmirror.a
 	rm -f $(DESTDIR)$(PREFIX)/lib/pkgconfig/nbdmirror.pc
 	rm -rf $(DESTDIR)$(PREFIX)/include/nbd-mirror
+	rm -f $(DESTDIR)$(UNITS)/snmigrate-recover.service
 
 ## deps: install the Debian packages that building and testing need (as root)
 deps:

@@ -1,5 +1,4 @@
 /* The journal of an arrival, and the locks that say who may act on it. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -255,14 +254,5 @@ bool arrival_load(const char *id, const struct guest_ops *ops, int wait_ms,
 
 bool arrival_scan(arrival_each each, void *ctx, struct err *e)
 {
-    DIR *const dir = opendir(PATHS_STATE);
-    bool ok = true;
-
-    if (dir == NULL)
-        return errno == ENOENT || err_set(e, ERR_SYS, errno, PATHS_STATE);
-    for (const struct dirent *d; ok && (d = readdir(dir)) != NULL;)
-        if (paths_id_ok(d->d_name))
-            ok = each(ctx, d->d_name, e);
-    closedir(dir);
-    return ok;
+    return journal_scan(each, ctx, e);
 }

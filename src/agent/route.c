@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/proc.h"
 #include "base/unix.h"
 #include "base/version.h"
 
@@ -25,32 +26,18 @@ struct request {
 
 /* ---- the host ----------------------------------------------------------------------------- */
 
-static void boot_id(char out[64])
-{
-    FILE *const f = fopen("/proc/sys/kernel/random/boot_id", "re");
-
-    out[0] = '\0';
-    if (f == NULL)
-        return;
-    if (fgets(out, 64, f) == NULL)
-        out[0] = '\0';
-    out[strcspn(out, "\n")] = '\0';
-    fclose(f);
-}
-
 static bool get_agent(const struct request *r, struct json_object **reply,
                       struct err *e)
 {
     struct json_object *const o = json_new();
-    char host[256] = "", boot[64];
+    char host[256] = "", boot[PROC_BOOT_ID];
 
     (void)r, (void)e;
     if (gethostname(host, sizeof host - 1) < 0)
         host[0] = '\0';
-    boot_id(boot);
     json_add_u64(json_add_str(o, "version", SNMIGRATE_VERSION), "protocol",
                  AGENT_PROTOCOL);
-    json_add_str(json_add_str(o, "hostname", host), "boot_id", boot);
+    json_add_str(json_add_str(o, "hostname", host), "boot_id", proc_boot_id(boot));
     *reply = json_add_u64(o, "uid", (uint64_t)geteuid());
     return true;
 }
@@ -76,8 +63,11 @@ static struct json_object *move_json(const struct arrival *a,
     json_add_str(json_add_str(o, "id", a->id), "name", a->name);
     json_add_str(json_add_str(o, "uuid", a->uuid), "step",
                  arrival_step_name(atomic_load(&a->step)));
-    json_add_str(o, "domain", guest_run_name(now->run));
-    return json_add_bool(o, "incoming", guest_is_incoming(now));
+    json_add_str(json_add_str(o, "source", a->source), "domain",
+                 guest_run_name(now->run));
+    json_add_bool(json_add_bool(o, "incoming", guest_is_incoming(now)), "ready",
+                  guest_is_ready(now));
+    return json_add_bool(o, "ran", guest_has_run(now));
 }
 
 static bool absent(const char *id, struct err *e)

@@ -1,6 +1,7 @@
 #include "base/journal.h"
 
 #include <assert.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/paths.h"
 #include "base/unix.h"
 
 static const char file_name[] = "journal";
@@ -215,6 +217,20 @@ struct json_object *journal_find(struct json_object *entries, const char *step)
             return o;
     }
     return NULL;
+}
+
+bool journal_scan(journal_each each, void *ctx, struct err *e)
+{
+    DIR *const dir = opendir(PATHS_STATE);
+    bool ok = true;
+
+    if (dir == NULL)
+        return errno == ENOENT || err_set(e, ERR_SYS, errno, PATHS_STATE);
+    for (const struct dirent *d; ok && (d = readdir(dir)) != NULL;)
+        if (paths_id_ok(d->d_name))
+            ok = each(ctx, d->d_name, e);
+    closedir(dir);
+    return ok;
 }
 
 void journal_remove(const char *dir)

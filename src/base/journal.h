@@ -27,6 +27,10 @@ MUST_CHECK bool journal_read(const char *dir, struct json_object **out, struct e
 /* The last entry of that step in what journal_read gave, borrowed; NULL: none. */
 struct json_object *journal_find(struct json_object *entries, const char *step);
 
+/* Call @each with the id of every move that has a directory on this host, until it fails. */
+typedef bool (*journal_each)(void *ctx, const char *id, struct err *e);
+MUST_CHECK bool journal_scan(journal_each each, void *ctx, struct err *e);
+
 /* Remove the whole directory of a move that is over. */
 void journal_remove(const char *dir);
 

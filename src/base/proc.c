@@ -528,3 +528,17 @@ uint64_t proc_start_time(pid_t pid)
     }
     return p != NULL ? strtoull(p, NULL, 10) : 0;
 }
+
+const char *proc_boot_id(char out[PROC_BOOT_ID])
+{
+    FILE *const f = fopen("/proc/sys/kernel/random/boot_id", "re");
+
+    out[0] = '\0';
+    if (f == NULL)
+        return out;
+    if (fgets(out, PROC_BOOT_ID, f) == NULL)
+        out[0] = '\0';
+    out[strcspn(out, "\n")] = '\0';
+    fclose(f);
+    return out;
+}

@@ -64,4 +64,9 @@ bool proc_ended(int pidfd);
  * pid names a process for good; 0 when there is none. */
 uint64_t proc_start_time(pid_t pid);
 
+enum { PROC_BOOT_ID = 64 };
+/* The kernel's random name of this boot, which with the two above tells a process of before
+ * a reboot; "" where there is none.  Returns @out. */
+const char *proc_boot_id(char out[PROC_BOOT_ID]);
+
 #endif

@@ -30,6 +30,7 @@
 #include "cli/display.h"
 #include "cli/json_out.h"
 #include "cli/opts.h"
+#include "cli/recover.h"
 #include "cli/remote.h"
 #include "cli/report.h"
 #include "migrate/guard.h"
@@ -276,6 +277,8 @@ int cli_main(int argc, char **argv)
         return hidden_main(argv[1], agent_main);
     if (argc == 2 && strcmp(argv[1], "guard") == 0)
         return hidden_main(argv[1], guard_main);
+    if (argc >= 2 && strcmp(argv[1], "recover") == 0)
+        return recover_main(argc, argv);
 
     setlocale(LC_CTYPE, "");
     c.utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;

@@ -261,6 +261,21 @@ struct json_object *json_out_result(const struct move_cfg *cfg,
     return o;
 }
 
+struct json_object *json_out_error(const struct err *e)
+{
+    return error(e);
+}
+
+struct json_object *json_out_strings(const char (*list)[400], size_t n)
+{
+    return strings(list, n);
+}
+
+void json_out_clean(struct json_object *o, const char *key, const char *s)
+{
+    add_clean(o, key, s);
+}
+
 bool json_out_write(int fd, struct json_object *o, struct err *e)
 {
     AUTO(json_put) struct json_object *held = o;

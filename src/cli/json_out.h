@@ -18,6 +18,11 @@ struct json_object *json_out_forecast(const struct forecast *f);
 struct json_object *json_out_result(const struct move_cfg *cfg,
                                     const struct move_result *r);
 
+/* Parts of them: an error (NULL: there is none), a list of texts, a foreign string. */
+struct json_object *json_out_error(const struct err *e);
+struct json_object *json_out_strings(const char (*list)[400], size_t n);
+void json_out_clean(struct json_object *o, const char *key, const char *s);
+
 /* It and a newline, in one write(2) where the kernel can; @o is released. */
 MUST_CHECK bool json_out_write(int fd, struct json_object *o, struct err *e);
 

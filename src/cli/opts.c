@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/units.h"
+#include "cli/recover.h"
 
 /* --- the table --- */
 
@@ -686,5 +687,6 @@ void opts_help(FILE *out)
     fputs(help_head, out);
     for (int i = 0; i < OPTS; i++)
         help_row(out, &opts[i]);
+    recover_help(out);
     fputs(help_foot, out);
 }

@@ -67,6 +67,8 @@ static void end_source(struct move *m)
     if (!vdom_state(m->dom, &run, &why, &e) || run != VDOM_PAUSED)
         return;
     m->source_destroyed = true;
+    if (!journal_step(m->journal, "destroying", NULL, &e))
+        log_warn("commit", "%s", e.msg);
     log_warn("commit", "libvirt has left the source's QEMU over: ending it");
     if (!vdom_destroy(m->dom, &e))
         log_warn("commit", "%s", e.msg);
@@ -193,7 +195,7 @@ static bool commit_until_answered(struct move *m, struct err *e)
             "the guest waits, paused and complete, on %s, which does not answer",
             m->cfg->dest.host);
     return err_next(
-        e, "When it answers: virsh resume %s there.  Never start the copy here.",
+        e, "When it answers: snmigrate recover %s.  Never start the copy here.",
         m->facts.name);
 }
 

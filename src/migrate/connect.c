@@ -102,9 +102,9 @@ static bool try_lock(const char *path, int *out, bool *moves, struct err *e)
     return true;
 }
 
-/* One snmigrate for a VM at a time.  The guard inherits the lock and keeps it while it
- * tidies up after a killed snmigrate: wait for that a little. */
-static bool lock_domain(struct move *m, struct err *e)
+/* The guard inherits the lock and keeps it while it tidies up after a killed snmigrate: wait
+ * for that a little. */
+bool connect_lock(struct move *m, struct err *e)
 {
     char path[PATHS_MAX];
     const int64_t start = clock_ms();
@@ -211,8 +211,8 @@ bool connect_redial(struct move *m, struct err *e)
 }
 
 /* virConnectOpen waits for ever where a libvirt takes the connection and says nothing. */
-bool connect_dst_libvirt(struct move *m, const char *path, struct virt **out,
-                         struct err *e)
+bool connect_by_proxy(struct move *m, const char *path, struct virt **out,
+                      struct err *e)
 {
     atomic_store(&m->answer_by_ms, clock_ms() + CALL_MS);
     const bool ok = virt_open_socket(path, out, e);
@@ -220,14 +220,14 @@ bool connect_dst_libvirt(struct move *m, const char *path, struct virt **out,
     return ok || !cancel_is_set(m->user) ? ok : cancel_check(m->user, e);
 }
 
-static bool open_dst_libvirt(struct move *m, struct err *e)
+bool connect_dst_libvirt(struct move *m, struct err *e)
 {
     char path[PATHS_MAX + 16];
 
     snprintf(path, sizeof path, "%s/libvirt.sock", m->run_dir);
     if (!proxy_start(m->link, path, &m->proxy, e))
         return false;
-    if (!connect_dst_libvirt(m, path, &m->dst, e)) {
+    if (!connect_by_proxy(m, path, &m->dst, e)) {
         if (e->kind == ERR_CANCELLED)
             return false;
         e->kind = ERR_CONNECT;
@@ -248,7 +248,7 @@ bool connect_again(struct move *m, struct err *e)
 bool connect_run(struct move *m, struct err *e)
 {
     move_enter(m, MOVE_CONNECT);
-    if (!find_domain(m, e) || !lock_domain(m, e))
+    if (!find_domain(m, e) || !connect_lock(m, e))
         return false;
     ctl_tidy(m->facts.uuid);
     /* Another move may have ended while we waited for the lock, and taken it away. */
@@ -256,7 +256,7 @@ bool connect_run(struct move *m, struct err *e)
         return false;
     if (!fault_point("connect", e) || !dial(m, e))
         return false;
-    return open_dst_libvirt(m, e);
+    return connect_dst_libvirt(m, e);
 }
 
 void connect_close(struct move *m)

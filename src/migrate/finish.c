@@ -86,7 +86,8 @@ static void finish_destination(struct move *m)
     }
 }
 
-/* The definition, so that "virsh define" brings it back. */
+/* The definition, so that "virsh define" brings it back.  A file that is there is of a
+ * finish of this move that was cut short. */
 static bool save_xml(struct move *m, char path[PATHS_MAX], struct err *e)
 {
     AUTO(mem_free) char *xml = NULL;
@@ -94,7 +95,8 @@ static bool save_xml(struct move *m, char path[PATHS_MAX], struct err *e)
     snprintf(path, PATHS_MAX, PATHS_STATE "/%s-%.8s.xml", m->facts.uuid, m->id);
     if (!vdom_xml(m->dom, VDOM_XML_INACTIVE, &xml, e))
         return false;
-    AUTO(fd_close) int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    AUTO(fd_close)
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return err_set(e, ERR_SYS, errno, "cannot create %s", path);
     if (!fd_write_all(fd, xml, strlen(xml), e))
@@ -110,6 +112,8 @@ static void forget_source(struct move *m)
     if (!m->facts.persistent)
         return;
     if (m->dom == NULL && !owner_source(m, LIBVIRT_END_MS, &e)) {
+        if (e.kind == ERR_GUEST) /* undefined already, by a finish that was cut short */
+            return;
         move_left(m, "on this host: virsh undefine %s (%s)", m->facts.name, e.msg);
         return;
     }

@@ -9,7 +9,7 @@
 #include "base/mem.h"
 #include "base/proc.h"
 #include "base/unix.h"
-#include "migrate/move-int.h"
+#include "migrate/rescue.h"
 
 enum { BYE_MS = 3000 };
 
@@ -20,23 +20,11 @@ struct guard_link {
 
 static struct json_object *facts(struct move *m, int self)
 {
-    struct json_object *o = json_new();
+    struct json_object *const o = rescue_facts(m);
 
-    json_add_str(o, "id", m->id);
-    json_add_str(o, "uuid", m->facts.uuid);
-    json_add_str(o, "name", m->facts.name);
-    json_add_str(o, "connect", m->cfg->connect != NULL ? m->cfg->connect : "");
-    json_add_str(o, "destination", m->cfg->dest_text);
-    json_add_str(o, "ssh", m->cfg->ssh != NULL ? m->cfg->ssh : "");
     json_add_u64(o, "main_fd", (uint64_t)self);
     json_add_u64(o, "qemu_fd", (uint64_t)m->qemu_pidfd);
-    json_add_u64(o, "lock_fd", (uint64_t)m->lock_fd);
-    json_add_u64(o, "budget_ms", m->cfg->max_downtime_ms);
-    json_add_bool(o, "was_running", m->facts.run == VDOM_RUNNING);
-    json_add_bool(o, "persistent", m->facts.persistent);
-    json_add_bool(o, "autostart", m->facts.autostart);
-    json_add_bool(o, "set_time", m->cfg->set_time);
-    return json_add_bool(o, "keep_source", m->cfg->keep_source);
+    return json_add_u64(o, "lock_fd", (uint64_t)m->lock_fd);
 }
 
 static bool send_line(int fd, const char *text, struct err *e)

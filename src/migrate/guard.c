@@ -24,7 +24,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -36,7 +35,7 @@
 #include "base/mem.h"
 #include "base/proc.h"
 #include "base/unix.h"
-#include "migrate/move-int.h"
+#include "migrate/rescue.h"
 
 enum {
     LINE_LEN = 8192,
@@ -47,73 +46,28 @@ enum {
 };
 
 struct guard {
-    struct move_cfg cfg;
-    char connect[256], destination[512], ssh[2048];
-    struct move *move;
+    struct rescue r;
+    struct cancel *never; /* of its move */
     int main_pidfd;
     bool released, arrived, bye;
-    uint64_t downtime_ms; /* 0: never changed */
-    char *restore[DOMXML_DISKS_MAX + 1];
-    size_t nrestore;
     int64_t deadline_ms; /* 0: none */
 };
 
-static void copy_text(char *dst, size_t size, const char *src)
-{
-    snprintf(dst, size, "%s", src);
-}
-
-static bool take_numbers(struct guard *g, struct json_object *o, struct err *e)
-{
-    uint64_t main_fd, qemu_fd, budget, lock_fd;
-    bool was_running, persistent, autostart, keep, set_time;
-    struct move *const m = g->move;
-
-    if (!json_get_u64(o, "main_fd", &main_fd, e) ||
-        !json_get_u64(o, "qemu_fd", &qemu_fd, e) ||
-        !json_get_u64(o, "lock_fd", &lock_fd, e) ||
-        !json_get_u64(o, "budget_ms", &budget, e) ||
-        !json_get_bool(o, "was_running", &was_running, e) ||
-        !json_get_bool(o, "persistent", &persistent, e) ||
-        !json_get_bool(o, "autostart", &autostart, e) ||
-        !json_get_bool(o, "set_time", &set_time, e) ||
-        !json_get_bool(o, "keep_source", &keep, e))
-        return false;
-    g->cfg.max_downtime_ms = budget;
-    g->cfg.keep_source = keep;
-    g->cfg.set_time = set_time;
-    m->facts.run = was_running ? VDOM_RUNNING : VDOM_PAUSED;
-    m->facts.persistent = persistent;
-    m->facts.autostart = autostart;
-    g->main_pidfd = (int)main_fd; /* inherited, as the lock is */
-    m->qemu_pidfd = (int)qemu_fd;
-    m->lock_fd = (int)lock_fd;
-    return true;
-}
-
+/* Descriptors are inherited, those of the lock and of QEMU as well. */
 static bool take_facts(struct guard *g, const char *line, struct err *e)
 {
     AUTO(json_put) struct json_object *o = NULL;
-    const char *id, *uuid, *name, *connect, *destination, *ssh;
-    struct move *const m = g->move;
+    uint64_t main_fd, qemu_fd, lock_fd;
 
-    if (!json_parse(line, strlen(line), &o, e) || !json_get_str(o, "id", &id, e) ||
-        !json_get_str(o, "uuid", &uuid, e) || !json_get_str(o, "name", &name, e) ||
-        !json_get_str(o, "connect", &connect, e) || !json_get_str(o, "ssh", &ssh, e) ||
-        !json_get_str(o, "destination", &destination, e))
+    if (!json_parse(line, strlen(line), &o, e) || !rescue_init(&g->r, o, g->never, e) ||
+        !json_get_u64(o, "main_fd", &main_fd, e) ||
+        !json_get_u64(o, "qemu_fd", &qemu_fd, e) ||
+        !json_get_u64(o, "lock_fd", &lock_fd, e))
         return false;
-    copy_text(m->id, sizeof m->id, id);
-    copy_text(m->facts.uuid, sizeof m->facts.uuid, uuid);
-    copy_text(m->facts.name, sizeof m->facts.name, name);
-    copy_text(g->connect, sizeof g->connect, connect);
-    copy_text(g->destination, sizeof g->destination, destination);
-    copy_text(g->ssh, sizeof g->ssh, ssh);
-    g->cfg.connect = connect[0] != '\0' ? g->connect : NULL;
-    g->cfg.ssh = ssh[0] != '\0' ? g->ssh : NULL;
-    g->cfg.dest_text = g->destination;
-    paths_run_dir(m->run_dir, m->id);
-    paths_state_dir(m->state_dir, m->id);
-    return dest_parse(destination, &g->cfg.dest, e) && take_numbers(g, o, e);
+    g->main_pidfd = (int)main_fd;
+    g->r.move->qemu_pidfd = (int)qemu_fd;
+    g->r.move->lock_fd = (int)lock_fd;
+    return true;
 }
 
 static void take_word(struct guard *g, const char *word)
@@ -121,17 +75,16 @@ static void take_word(struct guard *g, const char *word)
     const int64_t now = clock_ms();
 
     if (strcmp(word, "ran") == 0) {
-        g->move->facts.run = VDOM_RUNNING;
+        g->r.move->facts.run = VDOM_RUNNING;
     } else if (strcmp(word, "stood") == 0) {
-        g->move->facts.run = VDOM_PAUSED;
+        g->r.move->facts.run = VDOM_PAUSED;
     } else if (strncmp(word, "downtime ", 9) == 0) {
-        g->downtime_ms = strtoull(word + 9, NULL, 10);
+        g->r.downtime_ms = strtoull(word + 9, NULL, 10);
     } else if (strncmp(word, "suspending ", 11) == 0) {
         g->deadline_ms =
             now + (int64_t)strtoull(word + 11, NULL, 10) + SUSPEND_SLACK_MS;
     } else if (strncmp(word, "restore ", 8) == 0) {
-        if (g->nrestore < sizeof g->restore / sizeof g->restore[0])
-            g->restore[g->nrestore++] = strdup(word + 8);
+        rescue_restore(&g->r, word + 8);
     } else if (strcmp(word, "undoing") == 0) {
         g->released = false;
         g->deadline_ms = now + UNDO_MS;
@@ -152,83 +105,33 @@ static void take_word(struct guard *g, const char *word)
 
 /* --- one owner --- */
 
-static void tidy_source(struct move *m)
+static void go_forward(struct guard *g)
 {
-    char dir[PATHS_MAX];
-
-    journal_close(m->journal);
-    m->journal = NULL;
-    journal_remove(m->state_dir);
-    paths_ram_dir(dir, m->id);
-    dir_remove(dir);
-}
-
-/* false: libvirt cannot say where the guest stands; everything is left as it is. */
-static bool take_back(struct guard *g)
-{
-    struct move *const m = g->move;
+    struct move *const m = g->r.move;
     struct err e = { 0 };
 
-    if (!owner_take_back(m, &e)) {
-        log_line(LOG_ERROR, "guard", "%s: %s", m->facts.name, e.msg);
-        return false;
-    }
-    if (proc_ended(m->qemu_pidfd))
-        return true;
-    log_warn("guard", "snmigrate was killed: %s stays on this host", m->facts.name);
-    if (!blk_cleanup(m->dom, m->id, &e))
-        log_warn("guard", "cleaning up in QEMU: %s", e.msg);
-    if (g->downtime_ms != 0 && !vdom_set_max_downtime(m->dom, g->downtime_ms, &e))
-        log_debug("guard", "downtime limit: %s", e.msg);
-    /* The first that was told of a thing is what was there at first. */
-    for (size_t i = g->nrestore; i-- > 0;)
-        if (g->restore[i] != NULL && !slow_restore(m->dom, g->restore[i], &e))
-            log_warn("guard", "the guest may still be slowed: %s", e.msg);
-    return true;
-}
-
-static void finish(struct move *m)
-{
-    char dir[PATHS_MAX];
-    struct err e = { 0 };
-
-    log_warn("guard", "%s runs on %s", m->facts.name, m->cfg->dest.host);
-    m->committed = true;
-    if (m->link == NULL && !connect_redial(m, &e))
-        log_warn("guard", "cannot reach %s: %s", m->cfg->dest.host, e.msg);
-    if (!finish_run(m, &e))
-        log_warn("guard", "%s", e.msg);
-    paths_ram_dir(dir, m->id);
-    dir_remove(dir);
-}
-
-static void go_forward(struct move *m)
-{
-    struct err e = { 0 };
-
-    log_warn("guard", "snmigrate was killed: %s goes on to %s", m->facts.name,
-             m->cfg->dest.host);
-    if (commit_forward(m, &e)) {
-        finish(m);
+    if (rescue_forward(&g->r, &e)) {
+        rescue_finish(&g->r);
         return;
     }
     log_line(LOG_ERROR, "guard", "%s", e.msg);
     if (e.kind != ERR_GUEST)
         return;
     owner_abort_destination(m);
-    tidy_source(m);
+    rescue_tidy(&g->r);
 }
 
 static void rescue(struct guard *g)
 {
-    struct move *const m = g->move;
+    struct move *const m = g->r.move;
     struct err e = { 0 };
 
+    log_warn("guard", "snmigrate was killed, or does not answer");
     m->released = true; /* nobody can cancel any more, and ABORT is worth a new dial */
     if (!journal_open(m->state_dir, &m->journal, &e))
         log_warn("guard", "journal: %s", e.msg);
     if (g->arrived) {
-        finish(m);
+        rescue_finish(&g->r);
         return;
     }
     if (!proc_ended(m->qemu_pidfd)) {
@@ -236,17 +139,19 @@ static void rescue(struct guard *g)
             log_line(LOG_ERROR, "guard", "%s", e.msg);
             return;
         }
-        if (!take_back(g))
+        if (!rescue_take_back(&g->r, &e)) {
+            log_line(LOG_ERROR, "guard", "%s: %s", m->facts.name, e.msg);
             return;
+        }
     }
     if (proc_ended(m->qemu_pidfd) && g->released) {
-        go_forward(m);
+        go_forward(g);
         return;
     }
     if (proc_ended(m->qemu_pidfd))
         log_warn("guard", "the guest %s ended by itself", m->facts.name);
     owner_abort_destination(m);
-    tidy_source(m);
+    rescue_tidy(&g->r);
 }
 
 /* --- listening --- */
@@ -287,7 +192,7 @@ static bool listen_lines(struct guard *g, struct err *e)
             if (first && !take_facts(g, buf, e))
                 return false;
             /* Connected beforehand, so that a guest that waits need not wait for that. */
-            if (first && (!virt_init(&se) || !owner_source(g->move, 0, &se)))
+            if (first && (!virt_init(&se) || !owner_source(g->r.move, 0, &se)))
                 log_debug("guard", "%s", se.msg);
             if (!first)
                 take_word(g, buf);
@@ -304,7 +209,7 @@ static bool listen_lines(struct guard *g, struct err *e)
 int guard_main(void)
 {
     static struct guard g = { .main_pidfd = -1 };
-    AUTO(cancel_free) struct cancel *never = cancel_new();
+    AUTO(cancel_free) struct cancel *never = g.never = cancel_new();
     struct err e = { 0 };
 
     prctl(PR_SET_NAME, "snmigrate"); /* not "exe" */
@@ -312,10 +217,7 @@ int guard_main(void)
     signal(SIGTERM, SIG_IGN);
     signal(SIGHUP, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
-    g.cfg.domain = "";
-    g.cfg.dest_text = "";
-    g.move = move_new(&g.cfg, never);
-    if (g.move == NULL)
+    if (never == NULL)
         return 1;
     if (!listen_lines(&g, &e)) {
         log_line(LOG_ERROR, "guard", "%s", e.msg);
@@ -323,8 +225,11 @@ int guard_main(void)
     }
     if (!g.bye) { /* else snmigrate ends all that itself */
         rescue(&g);
-        connect_close(g.move);
+        connect_close(g.r.move);
+    } else {
+        vdom_free(g.r.move->dom);
+        virt_close(g.r.move->src);
     }
-    move_free(g.move);
+    rescue_fini(&g.r);
     return 0;
 }

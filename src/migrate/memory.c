@@ -255,7 +255,7 @@ static bool open_connections(struct ram *r, struct err *e)
     snprintf(path, sizeof path, "%s/libvirt.sock", m->run_dir);
     if (!virt_open(m->cfg->connect, &r->mig_src, e) ||
         !virt_open(m->cfg->connect, &r->poll_src, e) ||
-        !connect_dst_libvirt(m, path, &r->mig_dst, e) ||
+        !connect_by_proxy(m, path, &r->mig_dst, e) ||
         !vdom_find_uuid(r->mig_src, m->facts.uuid, &r->mig_dom, e) ||
         !vdom_find_uuid(r->poll_src, m->facts.uuid, &r->poll_dom, e))
         return false;
@@ -283,7 +283,12 @@ static bool set_downtime(struct ram *r, struct err *e)
     if (m->downtime_limit == 0) /* else it may be ours, of the try before */
         m->downtime_limit = now;
     snprintf(word, sizeof word, "downtime %llu", (unsigned long long)m->downtime_limit);
-    return guard_say(m, word, e) && vdom_set_max_downtime(m->dom, DOWNTIME_MS, e);
+    p = (json_put_auto(&p), json_new());
+    json_add_u64(p, "downtime_ms", m->downtime_limit);
+    json_add_bool(p, "was_running", m->facts.run == VDOM_RUNNING);
+    return guard_say(m, word, e) &&
+           journal_step(m->journal, "memory", ptr_steal(&p), e) &&
+           vdom_set_max_downtime(m->dom, DOWNTIME_MS, e);
 }
 
 static bool start_thread(pthread_t *t, bool *on, void *(*run)(void *), struct ram *r,
@@ -316,6 +321,7 @@ bool memory_start(struct move *m, struct err *e)
     paths_ram_dir(r->dir, m->id);
     paths_ram_sock(r->sock, m->id, m->facts.name);
     return open_connections(r, e) && set_downtime(r, e) && slow_prepare_cpus(m, e) &&
+           (!m->facts.autostart || vdom_set_autostart(m->dom, false, e)) &&
            dir_private(r->dir, e) && unix_listen(r->sock, &r->listener, e) &&
            start_thread(&r->ram, &r->ram_on, ram_thread, r, e) &&
            start_thread(&r->poll, &r->poll_on, poll_thread, r, e) &&
@@ -438,5 +444,6 @@ void memory_undo(struct move *m)
     if (m->downtime_limit != 0 && m->dom != NULL &&
         !vdom_set_max_downtime(m->dom, m->downtime_limit, &e))
         log_debug("undo", "downtime limit: %s", e.msg);
+    owner_autostart(m);
     memory_close(m);
 }

@@ -161,6 +161,7 @@ struct move {
     bool gave_up;          /* released, and then cancelled after all */
     bool source_destroyed; /* by us, paused and complete at the destination */
     bool source_unknown;   /* after the undo: the guard has to go on */
+    bool taken_back;       /* said so in the journal */
 
     /* Beginning again. */
     unsigned retries; /* of those that --retries bounds */
@@ -214,12 +215,17 @@ void ctl_stop(struct move *m);
 
 /* --- connect.c: lock, source, tunnel, the destination's libvirt --- */
 bool connect_run(struct move *m, struct err *e);
+/* One snmigrate for a VM at a time: m->lock_fd, on the file of m->facts.uuid; a guard that
+ * tidies up is waited for.  Errors: ERR_REFUSED it is being moved. */
+MUST_CHECK bool connect_lock(struct move *m, struct err *e);
 /* Dial the destination again (after the release); replaces m->dial and m->link. */
 MUST_CHECK bool connect_redial(struct move *m, struct err *e);
 /* The destination's libvirt through the link, by the proxy's socket @path.  Errors: of
  * virt_open_socket; ERR_CANCELLED. */
-MUST_CHECK bool connect_dst_libvirt(struct move *m, const char *path, struct virt **out,
-                                    struct err *e);
+MUST_CHECK bool connect_by_proxy(struct move *m, const char *path, struct virt **out,
+                                 struct err *e);
+/* The destination's libvirt through the link, on a socket in m->run_dir: m->dst. */
+MUST_CHECK bool connect_dst_libvirt(struct move *m, struct err *e);
 void connect_close(struct move *m);
 
 /* --- proxy.c --- */
@@ -345,7 +351,12 @@ MUST_CHECK bool owner_take_back(struct move *m, struct err *e);
 /* The source QEMU is dead: whether the guest had been running again after the release, so
  * that what the destination has is old and COMMIT must not be sent. */
 MUST_CHECK bool owner_ran_again(struct move *m);
-/* ABORT at the destination, dialling again where a released move needs it. */
+/* Whether it starts with this host, as it was before the move, which turns that off: a host
+ * that boots after COMMIT must not start its old copy. */
+void owner_autostart(struct move *m);
+/* ABORT at the destination, dialling again where the link is lost. */
+MUST_CHECK bool owner_abort(struct move *m, struct err *e);
+/* The same, where a failure is left to the next move of the VM. */
 void owner_abort_destination(struct move *m);
 
 /* --- watcher.c --- */

@@ -47,6 +47,19 @@ bool owner_source_alive(struct move *m, struct err *e)
     return m->dom != NULL && vdom_state(m->dom, &run, &why, e);
 }
 
+/* For "recover": from here on the destination has an old copy, whatever "released" says.
+ * Before the guest is resumed; a disk that does not take it must not keep it paused. */
+static void note_taken_back(struct move *m)
+{
+    struct err e = { 0 };
+
+    if (m->taken_back || m->journal == NULL)
+        return;
+    m->taken_back = true;
+    if (!journal_step(m->journal, "taken-back", NULL, &e))
+        log_warn("undo", "%s", e.msg);
+}
+
 static void note_pause(struct move *m)
 {
     const int64_t at = atomic_load(&m->paused_at_ns);
@@ -64,8 +77,10 @@ static bool resume_in_qemu(struct move *m)
     struct vram v;
 
     if (!vdom_ram(m->dom, &v, &e) ||
-        (v.status != VRAM_FAILED && v.status != VRAM_CANCELLED) ||
-        !vdom_qmp(m->dom, "cont", NULL, NULL, &e))
+        (v.status != VRAM_FAILED && v.status != VRAM_CANCELLED))
+        return false;
+    note_taken_back(m);
+    if (!vdom_qmp(m->dom, "cont", NULL, NULL, &e))
         return false;
     note_pause(m);
     return true;
@@ -108,10 +123,13 @@ bool owner_take_back(struct move *m, struct err *e)
     enum vdom_run run;
     enum vdom_why why;
 
+    m->taken_back = false; /* it may have been released again since */
     if (!end_job(m, e))
         return false;
     while (!proc_ended(m->qemu_pidfd)) {
         if (vdom_state(m->dom, &run, &why, e)) {
+            if (run != VDOM_OFF && run != VDOM_NONE)
+                note_taken_back(m); /* libvirt may have resumed it */
             if (run != VDOM_PAUSED || m->facts.run != VDOM_RUNNING)
                 break;
             if (vdom_resume(m->dom, e))
@@ -163,16 +181,30 @@ bool owner_ran_again(struct move *m)
     }
 }
 
-void owner_abort_destination(struct move *m)
+void owner_autostart(struct move *m)
+{
+    struct err e = { 0 };
+
+    if (m->facts.autostart && m->dom != NULL && !vdom_set_autostart(m->dom, true, &e))
+        log_warn("undo", "%s", e.msg);
+}
+
+bool owner_abort(struct move *m, struct err *e)
 {
     const bool lost = m->link == NULL || link_state(m->link) != LINK_OPEN;
-    struct err e = { 0 };
     char path[64];
 
     snprintf(path, sizeof path, "/moves/%s", m->id);
     /* An agent that lost us tidies up by itself, one that was killed does not. */
-    if ((!lost || connect_redial(m, &e)) &&
-        link_call(m->link, "DELETE", path, NULL, CLOSE_MS, NULL, NULL, &e))
+    return (!lost || connect_redial(m, e)) &&
+           link_call(m->link, "DELETE", path, NULL, CLOSE_MS, NULL, NULL, e);
+}
+
+void owner_abort_destination(struct move *m)
+{
+    struct err e = { 0 };
+
+    if (owner_abort(m, &e))
         return;
     log_warn("undo", "%s could not be tidied up (%s): the next move of %s does it",
              m->cfg->dest.host, e.msg, m->facts.name);

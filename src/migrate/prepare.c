@@ -9,7 +9,7 @@
 #include "base/mem.h"
 #include "base/proc.h"
 #include "base/unix.h"
-#include "migrate/move-int.h"
+#include "migrate/rescue.h"
 
 static struct json_object *put_body(struct move *m)
 {
@@ -102,16 +102,16 @@ static bool make_definitions(struct move *m, struct err *e)
             domxml_rewrite(m->xml_inactive, to, m->plan.n, &m->persist_xml, e));
 }
 
+/* What "recover" needs where both snmigrate and its guard are gone. */
 static struct json_object *journal_facts(struct move *m)
 {
-    struct json_object *o = json_new();
+    struct json_object *const o = rescue_facts(m);
+    char boot[PROC_BOOT_ID];
 
-    json_add_str(o, "name", m->facts.name);
-    json_add_str(o, "uuid", m->facts.uuid);
+    json_add_str(o, "role", "src");
+    json_add_str(o, "boot_id", proc_boot_id(boot));
     json_add_u64(o, "pid", (uint64_t)m->facts.pid);
-    json_add_u64(o, "pid_start", proc_start_time(m->facts.pid));
-    json_add_bool(o, "was_running", m->facts.run == VDOM_RUNNING);
-    return json_add_str(o, "destination", m->cfg->dest_text);
+    return json_add_u64(o, "pid_start", proc_start_time(m->facts.pid));
 }
 
 static bool watch_qemu(struct move *m, struct err *e)

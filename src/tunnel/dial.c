@@ -206,6 +206,28 @@ static bool explain(struct dial *d, const struct dest *dest, struct err *e)
 
 /* --- life --- */
 
+/* An agent on this host, for what its own journals say. */
+static bool local_open(const struct dial_cfg *cfg, const struct cancel *cancel,
+                       struct dial **out, struct err *e)
+{
+    AUTO(dial_close) struct dial *d = calloc(1, sizeof *d);
+    const struct sshcmd cmd = { .argv = { "/proc/self/exe", "agent", NULL } };
+    int in, pipe_out;
+
+    if (d == NULL)
+        return err_set(e, ERR_SYS, ENOMEM, "cannot start an agent");
+    d->ssh = (struct proc)PROC_NONE;
+    if (!spawn(d, &cmd, false, &in, &pipe_out, e))
+        return false;
+    const struct link_cfg link = {
+        .in = in, .out = pipe_out, .rate = cfg->rate, .heartbeat_ms = cfg->heartbeat_ms
+    };
+    if (!link_open(&link, GREET_BATCH_MS, cancel, &d->link, e))
+        return err_wrap(e, "the agent on this host");
+    *out = ptr_steal(&d);
+    return true;
+}
+
 static int patience_ms(int connect_s, bool terminal)
 {
     return terminal ? GREET_ASK_MS : connect_s * 1000 + GREET_BATCH_MS;
@@ -223,6 +245,8 @@ bool dial_open(const struct dial_cfg *cfg, const struct cancel *cancel,
     struct sshcmd cmd;
     int in, pipe_out;
 
+    if (cfg->dest == NULL)
+        return local_open(cfg, cancel, out, e);
     if (d == NULL)
         return err_set(e, ERR_SYS, ENOMEM, "cannot start ssh");
     d->ssh = (struct proc)PROC_NONE;

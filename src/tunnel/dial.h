@@ -17,11 +17,11 @@ struct dest {
 MUST_CHECK bool dest_parse(const char *s, struct dest *out, struct err *e);
 
 struct dial_cfg {
-    const struct dest *dest;
-    const char *ssh;  /* --ssh: split at blanks, quotes as in sh; NULL: "ssh" */
-    int connect_s;    /* ssh ConnectTimeout; 0: 15 */
-    uint64_t rate;    /* of the link */
-    int heartbeat_ms; /* of the link */
+    const struct dest *dest; /* NULL: no ssh, an agent on this host */
+    const char *ssh;         /* --ssh: split at blanks, quotes as in sh; NULL: "ssh" */
+    int connect_s;           /* ssh ConnectTimeout; 0: 15 */
+    uint64_t rate;           /* of the link */
+    int heartbeat_ms;        /* of the link */
 };
 
 struct dial; /* the ssh process, its stderr reader, the link */

@@ -461,3 +461,11 @@ bool blk_cleanup(struct vdom *dom, const char *id, struct err *e)
     *e = s.first;
     return err_wrap(e, "cleaning up in QEMU");
 }
+
+void blk_forget(const char *id)
+{
+    char prefix[32];
+
+    blkqmp_prefix(prefix, id);
+    nbdsock_remove(prefix);
+}

@@ -76,5 +76,7 @@ MUST_CHECK bool blk_activate(struct blk *b, size_t i, struct err *e);
  * NULL) and the limits in throttle groups named so, then the NBD server if it is ours and no export is left.  For the end, for undo,
  * for the guard.  Goes on after a failure and returns the first. */
 MUST_CHECK bool blk_cleanup(struct vdom *dom, const char *id, struct err *e);
+/* The same where QEMU is dead, and all but the server's socket went with it. */
+void blk_forget(const char *id);
 
 #endif

@@ -4,11 +4,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "base/unix.h"
 
-#define SUFFIX "nbd"
+#define SUFFIX  "nbd"
+#define LIB_DIR "/var/lib/libvirt/qemu" /* of the system libvirt, FACTS.md 3 */
 
 static void dir_close_auto(DIR **d)
 {
@@ -77,4 +79,21 @@ bool nbdsock_find(const struct status *s, const char *prefix, char out[PATHS_SOC
 {
     return find_in(s->libdir, prefix, s->pid, out) ||
            find_in(PATHS_RUN, prefix, s->pid, out);
+}
+
+void nbdsock_remove(const char *prefix)
+{
+    char dir[PATHS_SOCK_MAX], path[PATHS_SOCK_MAX];
+    AUTO(dir_close) DIR *d = opendir(LIB_DIR);
+    struct err e;
+
+    if (nbdsock_in_run(prefix, path, &e))
+        unlink(path);
+    if (d == NULL)
+        return;
+    for (struct dirent *at = readdir(d); at != NULL; at = readdir(d))
+        if (strncmp(at->d_name, "domain-", strlen("domain-")) == 0 &&
+            join(LIB_DIR, at->d_name, "", dir, &e) &&
+            join(dir, prefix, SUFFIX, path, &e))
+            unlink(path);
 }

@@ -25,4 +25,8 @@ MUST_CHECK bool nbdsock_in_run(const char *prefix, char out[PATHS_SOCK_MAX],
  * the beginning of many ("snm-"). */
 bool nbdsock_find(const struct status *s, const char *prefix, char out[PATHS_SOCK_MAX]);
 
+/* After the death of a QEMU that could not remove its socket (a power cut leaves the
+ * domain's directory, too): unlink those of the move with that prefix. */
+void nbdsock_remove(const char *prefix);
+
 #endif

@@ -273,6 +273,11 @@ static bool done(struct vdom *d, int rc, const char *what, struct err *e)
     return rc >= 0 || virt_fail(e, "cannot %s %s", what, d->name);
 }
 
+bool vdom_start(struct vdom *d, struct err *e)
+{
+    return done(d, virDomainCreate(d->dom), "start", e);
+}
+
 bool vdom_suspend(struct vdom *d, struct err *e)
 {
     return done(d, virDomainSuspend(d->dom), "suspend", e);

@@ -91,6 +91,8 @@ enum vdom_xml {
 MUST_CHECK bool vdom_xml(struct vdom *d, enum vdom_xml which, char **out,
                          struct err *e);
 
+/* Boot a domain that is off. */
+MUST_CHECK bool vdom_start(struct vdom *d, struct err *e);
 MUST_CHECK bool vdom_suspend(struct vdom *d, struct err *e);
 MUST_CHECK bool vdom_resume(struct vdom *d, struct err *e);
 /* Kill it / forget it; already gone is success. */

@@ -126,3 +126,16 @@ FAKE_STATUS=4 FAKE_NAME=$'e\e[2Jv\ril' run 4 web01 hostb
 ! grep -q $'[\e\r]' "$tmp/out" "$tmp/err" || failed "control characters"
 has out 'e\x1b[2Jv\x0dil'
 echo "ok"
+
+# recover: with nothing to do it says so, and a name that is not there is refused.
+run 0 recover
+last_is out "Nothing to recover on this host."
+run 0 recover --quiet
+empty out
+empty err
+run 3 recover web01
+has err "no unfinished move of 'web01'"
+run 2 recover --source-wins
+has err "snmigrate: error: --source-wins and --destination-wins need a DOMAIN"
+run 0 recover --help
+has out "--destination-wins"

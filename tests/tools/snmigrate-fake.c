@@ -24,6 +24,7 @@
 #include "cli/cli.h"
 #include "migrate/guard.h"
 #include "migrate/move.h"
+#include "migrate/recover.h"
 
 struct move {
     const struct move_cfg *cfg;
@@ -232,7 +233,7 @@ static void end_as(struct move_result *r)
         { 6, MOVE_AT_DESTINATION, ERR_NONE, "", "" },
         { 7, MOVE_UNKNOWN, ERR_UNRESOLVED,
           "the guest waits, paused and complete, on hostb, which does not answer",
-          "When it answers: virsh resume web01 there.  Never start the copy here." },
+          "When it answers: snmigrate recover web01.  Never start the copy here." },
         { 8, MOVE_AT_SOURCE, ERR_STALLED,
           "memory is written at 210.0 MiB/s, the link carries 57.0 MiB/s", "" },
         { 9, MOVE_UNKNOWN, ERR_CONNECT,
@@ -358,6 +359,16 @@ int agent_main(void)
 {
     printf("agent\n");
     return 40;
+}
+
+/* There never is one. */
+bool recover_run(const struct recover_cfg *cfg, recover_each each, void *ctx,
+                 struct err *e)
+{
+    (void)each, (void)ctx;
+    return cfg->what == NULL ||
+           err_set(e, ERR_REFUSED, 0, "this host has no unfinished move of '%s'",
+                   cfg->what);
 }
 
 int guard_main(void)
