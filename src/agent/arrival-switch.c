@@ -35,6 +35,8 @@ static bool writers_close(struct arrival *a, struct err *e)
 
         if (writer_close(&a->writers[i], &why))
             continue;
+        a->torn = true;
+        writer_kill(&a->writers[i]);
         if (ok)
             *e = why;
         ok = false;

@@ -127,7 +127,7 @@ bool connect_lock(struct move *m, struct err *e)
     return false;
 }
 
-static void unlock_domain(struct move *m)
+void connect_unlock(struct move *m)
 {
     char path[PATHS_MAX];
 
@@ -186,6 +186,7 @@ static bool dial(struct move *m, struct err *e)
     pthread_mutex_lock(&m->lock);
     m->dial = d;
     m->link = dial_link(d);
+    link_set_rate(m->link, move_rate(m)); /* it may have been changed meanwhile */
     pthread_mutex_unlock(&m->lock);
     return greet(m, e);
 }
@@ -248,7 +249,7 @@ bool connect_again(struct move *m, struct err *e)
 bool connect_run(struct move *m, struct err *e)
 {
     move_enter(m, MOVE_CONNECT);
-    if (!find_domain(m, e) || !connect_lock(m, e))
+    if (!find_domain(m, e) || !connect_lock(m, e) || !earlier_settle(m, e))
         return false;
     ctl_tidy(m->facts.uuid);
     /* Another move may have ended while we waited for the lock, and taken it away. */
@@ -276,6 +277,6 @@ void connect_close(struct move *m)
     virt_close(m->src);
     m->src = NULL;
     dir_remove(m->run_dir);
-    unlock_domain(m);
+    connect_unlock(m);
     ctl_stop(m);
 }

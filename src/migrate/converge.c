@@ -258,7 +258,7 @@ static void hold_ended(struct move *m)
 
     log_info("control", "told to switch");
     control_init(&m->control, &cfg);
-    if (m->cfg->timeout_ms != 0)
+    if (m->cfg->timeout_ms != 0 && m->timeout_at_ms == 0)
         m->timeout_at_ms = (uint64_t)clock_ms() + m->cfg->timeout_ms;
 }
 
@@ -272,6 +272,9 @@ static void begin(struct move *m)
                                      .patience_ms =
                                          throttle ? THROTTLE_MS : PATIENCE_MS };
 
+    pthread_mutex_lock(&m->lock);
+    m->progress.held = false;
+    pthread_mutex_unlock(&m->lock);
     atomic_store(&m->allowed_ms, 0);
     control_init(&m->control, &cfg);
     for (size_t i = 0; i < m->plan.n; i++)

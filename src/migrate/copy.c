@@ -84,6 +84,8 @@ static bool unexport_all(struct move *m, struct err *e)
 
 bool copy_settle(struct move *m, struct err *e)
 {
+    if (m->dom == NULL)
+        return err_set(e, ERR_VIRT, 0, "libvirt on this host does not answer");
     m->blk.dom = m->dom; /* another where libvirtd was restarted */
     return unexport_all(m, e) && blk_bitmaps_settle(&m->blk, e);
 }
@@ -297,6 +299,10 @@ void track_undo(struct move *m)
     struct err e = { 0 };
 
     copy_drop(m);
+    if (m->dom == NULL)
+        m->source_unknown = true; /* left to the guard */
+    if (m->source_unknown)
+        return;
     if (m->tracking && !blk_cleanup(m->dom, m->id, &e))
         log_warn("undo", "cleaning up in QEMU: %s", e.msg);
     m->tracking = false;

@@ -94,6 +94,7 @@ void foresee_begin(struct move *m)
 {
     struct err e = { 0 };
 
+    m->foresee.n = 0; /* the bulk may have begun before, with another link */
     stand(m, &m->foresee.begin);
     if (m->facts.run == VDOM_RUNNING &&
         !vdom_dirty_rate_start(m->dom, m->info.memory, RAM_S, &e))
@@ -119,7 +120,7 @@ static void guess_ram(struct move *m, struct forecast_in *in)
 {
     AUTO(mem_free) struct foresee_ram *ram = malloc(sizeof *ram);
     const double wire = in->disk_rate / in->disk_ratio,
-                 most = (double)m->cfg->bandwidth;
+                 most = (double)atomic_load(&m->bandwidth);
 
     in->ram_bytes = m->info.memory;
     in->ram_ratio = 1;

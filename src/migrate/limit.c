@@ -75,6 +75,7 @@ void limit_look(struct move *m)
 
 void limit_no_latency(struct move *m)
 {
+    m->latency = (struct latency){ .worst_ms = -1 };
     if (atomic_exchange(&m->latency_cap, 0) != 0)
         apply(m);
 }
@@ -101,7 +102,8 @@ bool move_set(struct move *m, const struct move_settings *s, struct err *e)
         return false;
 
     LOCK_SCOPE(&m->lock);
-    if (m->progress.phase >= MOVE_SWITCH || atomic_load(&m->paused_at_ns) != 0)
+    if ((m->progress.phase >= MOVE_SWITCH && m->progress.phase != MOVE_RECONNECT) ||
+        atomic_load(&m->paused_at_ns) != 0)
         return err_set(e, ERR_REFUSED, 0, "too late: it has come to the phase \"%s\"",
                        move_phase_name(m->progress.phase));
     if (s->has_max_downtime) {

@@ -429,6 +429,7 @@ void memory_undo(struct move *m)
     if (r == NULL)
         return;
     log_info("undo", "taking the guest back");
+    switch_undo(m); /* QEMU may have stopped it, and the guard counts since */
     if (r->stop != NULL)
         cancel_set(r->stop); /* the stream breaks: QEMU's migration fails */
     m->source_unknown = !owner_take_back(m, &e);

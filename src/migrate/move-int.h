@@ -218,6 +218,7 @@ bool connect_run(struct move *m, struct err *e);
 /* One snmigrate for a VM at a time: m->lock_fd, on the file of m->facts.uuid; a guard that
  * tidies up is waited for.  Errors: ERR_REFUSED it is being moved. */
 MUST_CHECK bool connect_lock(struct move *m, struct err *e);
+void connect_unlock(struct move *m);
 /* Dial the destination again (after the release); replaces m->dial and m->link. */
 MUST_CHECK bool connect_redial(struct move *m, struct err *e);
 /* The destination's libvirt through the link, by the proxy's socket @path.  Errors: of
@@ -227,6 +228,12 @@ MUST_CHECK bool connect_by_proxy(struct move *m, const char *path, struct virt *
 /* The destination's libvirt through the link, on a socket in m->run_dir: m->dst. */
 MUST_CHECK bool connect_dst_libvirt(struct move *m, struct err *e);
 void connect_close(struct move *m);
+
+/* --- earlier.c --- */
+/* What an earlier move of this guest left whose snmigrate and guard were killed is brought
+ * to one owner.  The lock is held before and after.  Errors: ERR_REFUSED it is open, or
+ * only --check is wanted. */
+MUST_CHECK bool earlier_settle(struct move *m, struct err *e);
 
 /* --- proxy.c --- */
 MUST_CHECK bool proxy_start(struct link *link, const char *path, struct proxy **out,

@@ -127,7 +127,7 @@ bool owner_take_back(struct move *m, struct err *e)
     if (!end_job(m, e))
         return false;
     while (!proc_ended(m->qemu_pidfd)) {
-        if (vdom_state(m->dom, &run, &why, e)) {
+        if (m->dom != NULL && vdom_state(m->dom, &run, &why, e)) {
             if (run != VDOM_OFF && run != VDOM_NONE)
                 note_taken_back(m); /* libvirt may have resumed it */
             if (run != VDOM_PAUSED || m->facts.run != VDOM_RUNNING)

@@ -143,6 +143,7 @@ void prepare_undo(struct move *m)
         log_warn("undo", "this host's libvirt does not answer: the guard goes on");
         return;
     }
+    slow_left(m);
     if (m->prepared)
         owner_abort_destination(m);
     m->prepared = false;

@@ -406,6 +406,10 @@ static bool deal(struct job *j, bool *over, struct err *e)
     if (!open_qemu(m, first, e) || !dir_private(m->run_dir, e) ||
         !journal_open(m->state_dir, &m->journal, e))
         return false;
+    m->halt = cancel_new();
+    if (m->halt == NULL ||
+        !watcher_start(m, e)) /* it hangs up on who does not answer */
+        return false;
     m->released = true; /* no signal cancels, and a new dial is worth it */
     j->known.journal = j->past.at;
     j->known.src = look_at_source(j);
@@ -440,6 +444,7 @@ bool recover_source(const struct recover_cfg *cfg, struct json_object *entries,
             recover_failed(out, &e);
         journal_close(j->r.move->journal);
         connect_close(j->r.move);
+        watcher_stop(j->r.move);
     }
     rescue_fini(&j->r);
     return !over;

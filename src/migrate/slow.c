@@ -118,8 +118,8 @@ static void lift(struct move *m, const char *what, const char *command,
     if (*before == NULL)
         return;
     if (!throttle_restore(m->dom, command, *before, &e)) {
-        log_warn("undo", "%s: %s", what, e.msg);
-        move_left(m, "%s may still be slowed on this host: %s", what, e.msg);
+        log_warn("undo", "%s may still be slowed: %s", what, e.msg);
+        return; /* what was before is not what is there now */
     }
     json_object_put(*before);
     *before = NULL;
@@ -149,6 +149,17 @@ void slow_lift(struct move *m)
     m->slow.cpu_steps = 0;
     LOCK_SCOPE(&m->lock);
     m->progress.cpus_held = 0;
+}
+
+void slow_left(struct move *m)
+{
+    bool left = m->slow.cpus_before != NULL;
+
+    for (size_t i = 0; i < m->plan.n; i++)
+        left |= m->slow.disks[i].before != NULL;
+    if (left && !proc_ended(m->qemu_pidfd))
+        move_left(m,
+                  "on this host: the guest may still be slowed (virsh blkdeviotune)");
 }
 
 void slow_free(struct slow *s)

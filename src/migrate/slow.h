@@ -45,6 +45,8 @@ MUST_CHECK bool slow_cpus(struct move *m, struct err *e);
 void slow_lift_disks(struct move *m);
 /* Everything; no migration may be active.  The phase's undo. */
 void slow_lift(struct move *m);
+/* The last word of a move that failed: says where slow_lift() could not. */
+void slow_left(struct move *m);
 void slow_free(struct slow *s);
 
 /* For the guard: put back what a word "restore COMMAND ARGUMENTS" told it. */

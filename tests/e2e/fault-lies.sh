@@ -33,7 +33,7 @@ lie_steps() {
     ! grep -qP '[\x00-\x08\x0b-\x1f\x7f]|\xe2\x80\xae' "$ATTEMPT"/{stderr,json} ||
         failed "it draws on the terminal"
     [ "$(where_is)" = source ] || failed "the guest is: $(where_is)"
-    verdict
+    verdict "${@:4}"
 }
 
 liar_there() { on b pgrep -x agent-lies > /dev/null; }
@@ -67,6 +67,7 @@ lie counts:ram-limit       4 'lost the link'
 more lie mute:ram          8 'does not converge' # after its patience of 3 minutes
 lie claims=unresolved:close 4 'so it is said'
 more lie mute:close        4 'would have lasted'
-lie stop:close             4 'would have lasted'
+# Nobody can be told to tidy up before it goes on; the next move does.
+lie stop:close             4 'would have lasted' --resumable
 try "the same command, and no lie" again
 fault_end

@@ -124,6 +124,25 @@ after_suspend() {
     at_source
 }
 
+# Nobody says "recover": the same command does it first, and the guest, which ran, runs.
+same_command() {
+    on a virsh -q autostart vm
+    abandon switch.suspended:delay-3000
+    agent_away
+    stopped
+    on a snmigrate --check --disks-to /var/lib/images vm root@hostb > /dev/null 2> "$WORK/check" &&
+        failed "a check does not see it"
+    grep -q 'was killed and is open' "$WORK/check" || failed "a check does not say it"
+    # not judged: to the judge the guest that the killed move left was paused before
+    attempt vm "${MOVE[@]}"
+    expect_status 0
+    expect_state b running
+    [ "$(on b virsh dominfo vm | awk '/^Autostart/ { print $2 }')" = enable ] ||
+        failed "autostart is lost"
+    on b virsh -q autostart vm --disable
+    go_home
+}
+
 # Its user had paused it: it stays so.
 after_suspend_of_paused() {
     on a virsh -q suspend vm
@@ -299,6 +318,7 @@ split_brain() {
 }
 
 try "killed after the suspend" after_suspend
+try "the same command after the suspend" same_command
 try "killed when the source is dead" source_dead
 try "while it is moved" while_it_moves
 more try "killed in bulk" in_bulk

@@ -32,7 +32,7 @@ ports b > "$WORK/ports.b"
 
 tcpdump_pid=
 capture_start() {
-    lab run b tcpdump -q -p -U -i eth0 -s 0 -w "$WORK/capture" 2> "$WORK/tcpdump" &
+    lab run b tcpdump -q -p -U -B 262144 -i eth0 -s 0 -w "$WORK/capture" 2> "$WORK/tcpdump" &
     tcpdump_pid=$!
     within 10 grep -qs 'listening on' "$WORK/tcpdump"
 }
