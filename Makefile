@@ -99,7 +99,7 @@ FUZZ_MAIN := $(if $(filter fuzz,$(MODE)),,$B/obj/tests/fuzz/replay.o)
 $B/fuzz/%: $B/obj/tests/fuzz/fuzz_%.o $(FUZZ_MAIN) $B/libtests.a $B/libsnmigrate.a
 	$(LINK) $(LDLIBS) $(if $(FUZZ_MAIN),,-fsanitize=fuzzer)
 
-## check: everything that is tested, after installing what it needs; under 15 minutes
+## check: everything that is tested, after installing what it needs; about 35 minutes
 check: deps
 	$(AGAIN) check-run
 check-run: all tests

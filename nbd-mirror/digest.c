@@ -259,17 +259,24 @@ static bool job_emit(struct job *j, struct err *e)
     return true;
 }
 
+static bool job_may_go_on(const struct job *j, struct err *e)
+{
+    return cancel_check(j->cfg->cancel, e) && cancel_check(j->cfg->stop, e);
+}
+
 static bool job_poll(struct job *j, struct err *e)
 {
-    struct pollfd p[MIRROR_LANES_MAX + 1];
+    struct pollfd p[MIRROR_LANES_MAX + 2];
 
     for (unsigned i = 0; i < j->ndisks; i++)
         if (!j->disk[i]->ops->events(j->disk[i], &p[i], e))
             return false;
     p[j->ndisks] = (struct pollfd){ .fd = cancel_fd(j->cfg->cancel), .events = POLLIN };
-    if (poll(p, j->ndisks + 1, -1) < 0)
+    p[j->ndisks + 1] =
+        (struct pollfd){ .fd = cancel_fd(j->cfg->stop), .events = POLLIN };
+    if (poll(p, j->ndisks + 2, -1) < 0)
         return errno == EINTR ? true : err_set(e, ERR_SYS, errno, "poll");
-    if (!cancel_check(j->cfg->cancel, e))
+    if (!job_may_go_on(j, e))
         return false;
     for (unsigned i = 0; i < j->ndisks; i++)
         if (p[i].revents != 0 && !j->disk[i]->ops->ready(j->disk[i], p[i].revents, e))
@@ -301,7 +308,7 @@ static bool job_idle(const struct job *j)
 static bool job_run(struct job *j, struct err *e)
 {
     for (;;) {
-        if (!cancel_check(j->cfg->cancel, e) || !job_reap(j, e) || !job_emit(j, e) ||
+        if (!job_may_go_on(j, e) || !job_reap(j, e) || !job_emit(j, e) ||
             !job_fill(j, e))
             return false;
         if (j->end && job_idle(j))

@@ -53,6 +53,8 @@ struct digest_cfg {
     unsigned connections; /* at most; 0: 4 */
     unsigned requests;    /* in flight on each connection; 0: 4 */
     const struct cancel *cancel;
+    const struct cancel
+        *stop;        /* ends it as ->cancel does, once connected; may be NULL */
     digest_emit emit; /* may block; false ends it with that error */
     void *ctx;
     counter *read; /* bytes that were read are added here; may be NULL */

@@ -176,9 +176,11 @@ static bool rate_lets(struct feed *f, int *later_ms)
 {
     const int64_t wait_ns = rate_wait_ns(&f->rate, clock_ns());
 
+    if (wait_ns == 0)
+        return true;
     *later_ms =
         (int)(wait_ns < NS_PER_S ? (wait_ns + NS_PER_MS - 1) / NS_PER_MS : MS_PER_S);
-    return wait_ns == 0;
+    return false;
 }
 
 enum feed_next feed_take(struct feed *f, unsigned lane, uint32_t large,

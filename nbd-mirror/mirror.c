@@ -88,13 +88,14 @@ static unsigned lanes_default(void)
 }
 
 /* What lane @no is made with.  One of them makes the large piece, unless the user has
- * said how large a request may be. */
+ * said how large a request may be, or it is more than the rate lets through in a second. */
 static struct lane_cfg lane_cfg(const struct mirror *m, const struct mirror_cfg *cfg,
                                 unsigned no, const struct disk *dst)
 {
     const unsigned n = cfg->requests > 0 ? cfg->requests : REQUESTS_DEFAULT;
-    const bool large =
-        no == 0 && cfg->request_size == 0 && dst->block_max >= LARGE_SIZE;
+    const bool large = no == 0 && cfg->request_size == 0 &&
+                       dst->block_max >= LARGE_SIZE &&
+                       (cfg->rate == 0 || cfg->rate >= LARGE_SIZE);
     const bool told = cfg->requests > 0 || cfg->request_size > 0;
 
     return (struct lane_cfg){

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 
+#include "base/cancel.h"
 #include "base/mem.h"
 #include "nbd-mirror/digest.h"
 
@@ -20,12 +21,15 @@ struct verify {
     size_t nranges;
 };
 
+#define SIZE_UNKNOWN UINT64_MAX
+
 /* One side's thread. */
 struct side_job {
     struct digest_cfg cfg;
     struct digest_queue queue;
     counter read;
-    uint64_t size;
+    uint64_t size;       /* SIZE_UNKNOWN: not learnt */
+    struct cancel *stop; /* of both; borrowed */
     pthread_t thread;
     bool ok;
     struct err e;
@@ -36,6 +40,8 @@ static void *side_thread(void *opaque)
     struct side_job *j = opaque;
 
     j->ok = digest_export(&j->cfg, &j->size, &j->e);
+    if (!j->ok)
+        cancel_set(j->stop); /* the other side may be waiting for its server */
     digest_end(&j->queue);
     return NULL;
 }
@@ -68,7 +74,7 @@ static void on_differs(void *ctx, uint64_t off, uint64_t len)
         v->ranges[v->nranges - 1].len = off + len - v->ranges[v->nranges - 1].off;
 }
 
-/* The error of the side that failed by itself, not because the other one had. */
+/* The error of who failed by itself, not because another had. */
 static bool jobs_err(const struct side_job *j, const struct err *comparing,
                      struct err *e)
 {
@@ -76,7 +82,9 @@ static bool jobs_err(const struct side_job *j, const struct err *comparing,
 
     if (j[0].ok || (!j[1].ok && j[0].e.kind == ERR_CANCELLED))
         first = &j[1];
-    *e = first->ok ? *comparing : first->e;
+    const bool told = !first->ok && first->e.kind == ERR_CANCELLED &&
+                      comparing->kind != ERR_NONE && !cancel_is_set(j[0].cfg.cancel);
+    *e = first->ok || told ? *comparing : first->e;
     return false;
 }
 
@@ -98,16 +106,19 @@ static bool jobs_run(struct verify *v, struct side_job *j, struct err *e)
     if (!side_start(&j[0], e))
         return false;
     if (!side_start(&j[1], e)) {
+        cancel_set(j[0].stop);
         digest_shut(&j[0].queue);
         pthread_join(j[0].thread, NULL);
         return false;
     }
     const bool ok = digest_compare(&j[0].queue, &j[1].queue, &diff, &why);
+    if (!ok)
+        cancel_set(j[0].stop);
     for (int i = 0; i < 2; i++)
         digest_shut(&j[i].queue);
     for (int i = 0; i < 2; i++)
         pthread_join(j[i].thread, NULL);
-    if (j[0].ok && j[1].ok && !sizes_alike(j, e))
+    if (j[0].size != SIZE_UNKNOWN && j[1].size != SIZE_UNKNOWN && !sizes_alike(j, e))
         return false;
     return ok && j[0].ok && j[1].ok ? true : jobs_err(j, &why, e);
 }
@@ -125,12 +136,15 @@ static bool compare(struct verify *v, const struct mirror_side *src,
                     size_t nranges, struct err *e)
 {
     const struct verify_cfg *cfg = v->cfg;
+    AUTO(cancel_free) struct cancel *stop = cancel_new();
     AUTO(jobs_free) struct side_job *j = calloc(2, sizeof *j);
 
-    if (j == NULL)
+    if (j == NULL || stop == NULL)
         return err_set(e, ERR_SYS, ENOMEM, "no memory");
     for (int i = 0; i < 2; i++) {
         digest_queue_init(&j[i].queue);
+        j[i].size = SIZE_UNKNOWN;
+        j[i].stop = stop;
         j[i].cfg = (struct digest_cfg){ .name = i == 0 ? "src" : "dst",
                                         .side = i == 0 ? src : dst,
                                         .size = cfg->size,
@@ -140,13 +154,15 @@ static bool compare(struct verify *v, const struct mirror_side *src,
                                         .connections = cfg->connections,
                                         .requests = cfg->requests,
                                         .cancel = cfg->cancel,
+                                        .stop = stop,
                                         .emit = digest_push,
                                         .ctx = &j[i].queue,
                                         .read = &j[i].read };
     }
     v->out->differ = v->out->stretches = 0;
     const bool ok = jobs_run(v, j, e);
-    v->out->size = j[0].size;
+    if (j[0].size != SIZE_UNKNOWN)
+        v->out->size = j[0].size;
     for (int i = 0; i < 2; i++)
         v->out->read[i] += counter_get(&j[i].read);
     return ok;
@@ -209,6 +225,7 @@ static bool repair(struct verify *v, const struct mirror_cfg *how,
     for (size_t i = 0; i < v->nranges; i++)
         v->out->repaired += v->ranges[i].len;
     again.compared = NULL;
+    again.size = v->out->size; /* the ranges are of that */
     return compare(&after, src, dst, v->ranges, v->nranges, e)
                ? true
                : err_wrap(e, "%s", v->cfg->name);

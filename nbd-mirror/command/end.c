@@ -22,6 +22,7 @@ enum {
     CLOSE_MS = 60000, /* for one that may have much to write back */
     REST_MS = 500,    /* to end with its last client */
     BLAME_MS = 200,
+    DIAL_MS = 30000,   /* for a server that does not accept */
     CREATE_MS = 60000, /* for qemu-img to make a file */
     WORDS_MAX = 256,   /* of a command */
 };
@@ -168,11 +169,25 @@ bool end_open(struct end *x, const char *side, const struct place *place, bool w
 {
     const bool made = x->made;
 
-    *x = (struct end){
-        .side = side, .place = place, .writable = writable, .server = PROC_NONE
-    };
+    *x = (struct end){ .side = side,
+                       .place = place,
+                       .writable = writable,
+                       .server = PROC_NONE,
+                       .cancel = x->cancel };
     x->made = made;
     return end_find(x, e) && (x->command == NULL || server_start(x, e));
+}
+
+/* A full backlog is waited for, as connect(2) does, but not past a cancel; where nobody
+ * listens that is said at once. */
+static bool dial(const struct end *x, const char *path, int *fd, struct err *e)
+{
+    if (unix_connect_wait(path, 0, x->cancel, fd, e))
+        return true;
+    if (e->kind != ERR_TIMEOUT)
+        return false;
+    return e->os == EAGAIN ? unix_connect_wait(path, DIAL_MS, x->cancel, fd, e)
+                           : unix_connect(path, fd, e);
 }
 
 bool end_dial(void *opaque, int *fd, struct err *e)
@@ -180,11 +195,11 @@ bool end_dial(void *opaque, int *fd, struct err *e)
     struct end *x = opaque;
 
     if (x->command == NULL)
-        return unix_connect(x->place->path, fd, e);
+        return dial(x, x->place->path, fd, e);
     if (x->server.pid != 0 && proc_ended(x->server.pidfd) && !server_reap(x, e))
         return false;
     if (x->server.pid != 0)
-        return unix_connect(x->sock, fd, e);
+        return dial(x, x->sock, fd, e);
     err_set(e, ERR_SYS, ESRCH, "%s has ended", x->command[0]);
     return err_next(e, "It must go on when its clients have gone: qemu-nbd wants"
                        " -t for that.");
@@ -241,7 +256,9 @@ bool end_create(struct end *x, const struct place *place, uint64_t size, struct 
 {
     char bytes[24], path[4096];
 
-    *x = (struct end){ .side = "dst", .place = place, .server = PROC_NONE };
+    *x = (struct end){
+        .side = "dst", .place = place, .server = PROC_NONE, .cancel = x->cancel
+    };
     snprintf(bytes, sizeof bytes, "%" PRIu64, size);
     snprintf(path, sizeof path, "%s%s", place->path[0] == '/' ? "" : "./", place->path);
     const char *const argv[] = { "qemu-img",    "create", "-q",  "-f",

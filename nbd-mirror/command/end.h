@@ -31,7 +31,8 @@ struct end {
     char **command; /* NULL: somebody else's server, at place->path */
     char dir[108], sock[108];
     struct proc server;
-    bool made; /* the file is ours, and to be removed */
+    bool made;                   /* the file is ours, and to be removed */
+    const struct cancel *cancel; /* of end_dial(); borrowed, kept by end_open() */
 };
 
 /* Errors: ERR_USAGE a file without a format, or one that is not there; ERR_SYS. */
@@ -42,7 +43,8 @@ MUST_CHECK bool end_open(struct end *x, const char *side, const struct place *pl
 MUST_CHECK bool end_create(struct end *x, const struct place *place, uint64_t size,
                            struct err *e);
 void end_keep(struct end *x);
-/* @x: a struct end.  Thread: any. */
+/* @x: a struct end.  A server that does not accept is waited for, 30 s at most.
+ * Errors: ERR_SYS, ERR_TIMEOUT, ERR_CANCELLED.  Thread: any. */
 MUST_CHECK bool end_dial(void *x, int *fd, struct err *e);
 /* Waits 0.5 s for a command to end, and starts it again if it does.
  * Errors: ERR_SYS its status is not 0. */

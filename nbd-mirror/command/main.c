@@ -254,7 +254,7 @@ static int run(const struct config *c)
                       .src = { .server = PROC_NONE },
                       .dst = { .server = PROC_NONE } };
     bool ok = catch_signals(&e);
-    j.cancel = interrupted;
+    j.cancel = j.src.cancel = j.dst.cancel = interrupted;
     ok = ok && job_do(&j, &e);
     end_drop(&j.src);
     end_drop(&j.dst);

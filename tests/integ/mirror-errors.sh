@@ -94,7 +94,7 @@ mirror -q --dst-zero src dst
 stop src
 stop dst
 fails "dst: write of 262144 bytes at" "file a.raw" "$(always pwrite b.raw EIO)" \
-    --repair --no-copy
+    --repair --no-copy --request-size=256K
 
 # The disks do not fit.
 truncate -s $((size + 512)) c.raw

@@ -303,7 +303,9 @@ static void feed__a_rate_limit_delays_data_but_not_zeroes(void **state)
     take_gives(FEED_LATER); /* nothing has been saved up */
     assert_true(later_ms >= 1);
     feed.rate.tokens = 1;
+    later_ms = -1;
     take_is(0, MIB, PIECE_DATA);
+    assert_int_equal(later_ms, -1); /* set with FEED_LATER only */
     take_is(MIB, MIB, PIECE_ZERO);
     take_gives(FEED_LATER);
     assert_int_equal(later_ms, 1000); /* of the 1048 s that are owed */

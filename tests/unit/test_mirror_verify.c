@@ -231,6 +231,30 @@ static void verify__a_repair_that_did_not_help_is_seen(void **state)
     assert_int_equal(r.differ, BLOCK);
 }
 
+/* The second comparison finds a smaller disk than its ranges are of. */
+static bool dial_shrinking(void *ctx, int *fd, struct err *e)
+{
+    struct nbd_mem *m = ctx;
+
+    if (atomic_load(&m->connections) == 3) /* two have compared, one has copied */
+        m->size_told = BLOCK;
+    return nbd_mem_dial(m, fd, e);
+}
+
+static void verify__a_server_that_shrinks_in_a_repair_is_an_error(void **state)
+{
+    const struct mirror_side from = { dial_shrinking, src, "" };
+    const struct mirror_side to = { nbd_mem_dial, dst, "" };
+    const struct mirror_cfg how = { .lanes = 1 };
+    struct verify_result r;
+    struct err e;
+
+    (void)state;
+    dst->bytes[9 * BLOCK] ^= 1;
+    assert_err(verify_repair(config(), &how, &from, &to, &r, &e), e, ERR_PROTO);
+    assert_contains(e.msg, "vda: src: the export has 65536 bytes, not 2429543");
+}
+
 static void fails(struct nbd_mem *m, enum nbd_lie lie, unsigned at, const char *text)
 {
     struct verify_result r;
@@ -281,6 +305,31 @@ static void verify__other_sizes_are_an_error(void **state)
     dst->size_told = SIZE - 512;
     assert_err(run(&r, &e), e, ERR_PROTO);
     assert_contains(e.msg, "src has 2429543 bytes, dst 2429031");
+}
+
+/* The comparison ends before the larger side, which is told so: nobody interrupted it. */
+static void verify__other_sizes_are_one_while_a_side_still_reads(void **state)
+{
+    struct verify_result r;
+    struct err e;
+
+    (void)state;
+    dst->size_told = 2 * BLOCK;
+    src->lie = LIE_STUCK;
+    src->lie_at = NBD_READ;
+    src->lie_after = 2; /* the rest of the disk comes first; one to go on with */
+    assert_err(run(&r, &e), e, ERR_PROTO);
+    assert_contains(e.msg, "src has 2429543 bytes, dst 131072");
+}
+
+static void verify__a_failed_side_ends_one_that_waits(void **state)
+{
+    (void)state;
+    src->lie = LIE_STUCK;
+    src->lie_at = NBD_READ;
+    fails(dst, LIE_ERRNO, NBD_READ, "vda: dst: read of ");
+    src->lie_at = NBD_STATUS;
+    fails(dst, LIE_ERRNO, NBD_READ, "vda: dst: read of ");
 }
 
 static void verify__can_be_cancelled(void **state)
@@ -416,9 +465,12 @@ int main(void)
         TEST_V(verify__blocks_are_read_in_parts_where_the_server_wants_it),
         TEST_V(verify__repair_makes_it_alike),
         TEST_V(verify__a_repair_that_did_not_help_is_seen),
+        TEST_V(verify__a_server_that_shrinks_in_a_repair_is_an_error),
         TEST_V(verify__a_read_error_is_no_difference),
         TEST_V(verify__reads_all_where_extents_are_refused),
         TEST_V(verify__other_sizes_are_an_error),
+        TEST_V(verify__other_sizes_are_one_while_a_side_still_reads),
+        TEST_V(verify__a_failed_side_ends_one_that_waits),
         TEST_V(verify__can_be_cancelled),
         TEST_V(verify__senseless_settings_are_refused),
         TEST_V(digest__is_xxh3_128_in_order_without_a_gap),
