@@ -43,6 +43,7 @@ jq -es "map(select(.type == \"progress\" and .phase == \"memory\"))[0] | $types 
     elapsed_ms: \"number\", round: \"number\", disks: \"array\", ram: \"object\",
     sent: \"number\", sent_rate: \"number\", ratio: \"number\", rtt_us: \"number\",
     predicted_pause_ms: \"number\", budget_ms: \"number\", eta_ms: \"number\",
+    rate_limit: \"number\", guest_write_us: \"null\", held: \"boolean\",
     trend: \"string\", decision: \"string\", why: \"string\", cpus_held: \"number\" }" "$tmp/out" > /dev/null || failed "progress"
 for gauge in .disks[0] .ram; do
     jq -es "map(select(.type == \"progress\" and .phase == \"memory\"))[0] | $gauge | $types == {
