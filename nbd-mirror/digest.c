@@ -20,14 +20,15 @@
 static_assert(sizeof(XXH128_canonical_t) == DIGEST_LEN, "the digest is XXH3-128's");
 
 enum {
-    CONNECTIONS_DEFAULT = 4,
     /* Enough to keep a server busy; of more the buffers would leave the CPU's caches before
      * they are digested (tests/bench/verify). */
-    REQUESTS_DEFAULT = 4,
+    REQUESTS_DEFAULT = 8,
     PAGE = 4096,
     /* Digests that are known or on their way, for each that is being read: one slow answer
      * holds up those behind it only after that many. */
     RECORDS_PER_SLOT = 4,
+    LARGE = 4 << 20, /* of the first read: lane.h tells why a server is faster after it */
+    LARGE_FROM = 16, /* times that: on a smaller disk it would not pay */
 };
 
 /* Its turn comes when all before it have been emitted. */
@@ -62,6 +63,8 @@ struct job {
     bool fed, end; /* the feed is there; it has nothing more */
     struct counters counters;
     struct disk_cmd ask; /* the question of feed_ask() */
+    struct disk_cmd warm; /* the large read, into ->large */
+    uint8_t *large;
 };
 
 static void job_fini_auto(struct job *j)
@@ -71,6 +74,7 @@ static void job_fini_auto(struct job *j)
     if (j->fed)
         feed_fini(&j->feed);
     free(j->slots);
+    free(j->large);
     free(j->bufs);
     free(j->records);
 }
@@ -88,7 +92,7 @@ static bool job_connect(struct job *j, struct err *e)
                               .size = cfg->size };
     unsigned n = 0;
 
-    if (!side_connect(&want, cfg->connections ? cfg->connections : CONNECTIONS_DEFAULT,
+    if (!side_connect(&want, cfg->connections ? cfg->connections : side_connections(),
                       j->disk, &n, e))
         return false;
     j->ndisks = n;
@@ -181,6 +185,8 @@ static bool job_completed(struct job *j, struct disk_cmd *cmd, struct err *e)
         return disk_cmd_err(cmd, e);
     if (cmd->op == DISK_STATUS)
         return feed_tell(&j->feed, e);
+    if (cmd == &j->warm)
+        return true;
     if (j->cfg->read != NULL)
         counter_add(j->cfg->read, cmd->len);
     s->got += cmd->len;
@@ -305,8 +311,24 @@ static bool job_idle(const struct job *j)
     return true;
 }
 
+/* What is read goes nowhere; the whole disk will be. */
+static bool job_warm(struct job *j, struct err *e)
+{
+    if (j->cfg->ranges != NULL || j->size / LARGE < LARGE_FROM ||
+        j->disk[0]->block_max < LARGE)
+        return true;
+    j->large = malloc(LARGE);
+    if (j->large == NULL)
+        return err_set(e, ERR_SYS, ENOMEM, "%s: no memory for a read of %d bytes",
+                       j->cfg->name, LARGE);
+    j->warm = (struct disk_cmd){ .op = DISK_READ, .len = LARGE, .buf = j->large };
+    return disk_start(j->disk[0], &j->warm, e);
+}
+
 static bool job_run(struct job *j, struct err *e)
 {
+    if (!job_warm(j, e))
+        return false;
     for (;;) {
         if (!job_may_go_on(j, e) || !job_reap(j, e) || !job_emit(j, e) ||
             !job_fill(j, e))

@@ -50,8 +50,8 @@ struct digest_cfg {
     const struct mirror_range *ranges;
     size_t nranges;
     uint32_t block;       /* a power of two from MIRROR_BLOCK on; 0: DIGEST_BLOCK */
-    unsigned connections; /* at most; 0: 4 */
-    unsigned requests;    /* in flight on each connection; 0: 4 */
+    unsigned connections; /* at most; 0: one for two CPUs, 1 to 4 */
+    unsigned requests;    /* in flight on each connection; 0: 8 */
     const struct cancel *cancel;
     const struct cancel
         *stop;        /* ends it as ->cancel does, once connected; may be NULL */
@@ -64,7 +64,8 @@ struct digest_cfg {
  * digest_export() - digest all of it, in ascending order
  * @size: the size of the export; may be NULL
  *
- * Memory: connections x requests x block (4 MiB by default), and 4 MiB of extents.
+ * Memory: connections x requests x block (2 MiB by default on two CPUs), 4 MiB of extents, and 4 MiB
+ * for the first read of a disk of 64 MiB or more.
  * Errors: as of a mirror's pass, named with the side, command, offset and length; those of
  * ->emit.  Blocks: until the end; cancel ends it within 100 ms.
  */

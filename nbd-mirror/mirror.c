@@ -3,7 +3,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +20,6 @@ static_assert((int)MIRROR_LANES_MAX == (int)FEED_LANES_MAX, "as many lanes every
 
 enum {
     /* Measured with qemu-nbd at both ends, tests/bench/README.md. */
-    LANES_DEFAULT_MAX = 4,
     REQUESTS_DEFAULT = 16,
     REQUEST_SIZE_DEFAULT = 512 * 1024,
     LANE_BYTES_DEFAULT = 2 << 20,
@@ -75,18 +73,6 @@ static bool sizes_fit(const struct disk *d, uint32_t block_min, uint32_t request
         d->side, d->block_min > block_min ? d->block_min : block_min, request_size);
 }
 
-/* The servers need a CPU each, and another lane than the first is worth one of its own:
- * on two CPUs a second one costs a tenth of all CPU time and gains nothing. */
-static unsigned lanes_default(void)
-{
-    cpu_set_t set;
-    const int cpus = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 2;
-
-    if (cpus >= 2 * LANES_DEFAULT_MAX)
-        return LANES_DEFAULT_MAX;
-    return cpus >= 4 ? (unsigned)cpus / 2 : 1;
-}
-
 /* What lane @no is made with.  One of them makes the large piece, unless the user has
  * said how large a request may be, or it is more than the rate lets through in a second. */
 static struct lane_cfg lane_cfg(const struct mirror *m, const struct mirror_cfg *cfg,
@@ -109,7 +95,7 @@ static struct lane_cfg lane_cfg(const struct mirror *m, const struct mirror_cfg 
 static bool mirror_connect(struct mirror *m, const struct mirror_side *dst,
                            const struct mirror_cfg *cfg, struct err *e)
 {
-    const unsigned lanes = cfg->lanes > 0 ? cfg->lanes : lanes_default();
+    const unsigned lanes = cfg->lanes > 0 ? cfg->lanes : side_connections();
     struct side_want want = {
         .side = dst,
         .nbd = { .side = "dst", .export_name = dst->export_name, .cancel = m->cancel },

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <sched.h>
 
 #include "base/cancel.h"
 #include "base/clock.h"
@@ -16,6 +17,7 @@ enum {
      * the first did some times over, and this. */
     HANDSHAKE_MORE_MS = 500,
     HANDSHAKE_MORE_TIMES = 4,
+    CONNECTIONS_MAX = 4,
 };
 
 static bool connect_one(const struct side_want *w, struct disk **out, struct err *e)
@@ -65,4 +67,14 @@ uint32_t side_size_limit(uint32_t size, uint32_t max)
     while (size > max)
         size /= 2;
     return size;
+}
+
+unsigned side_connections(void)
+{
+    cpu_set_t set;
+    const int cpus = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 2;
+
+    if (cpus >= 2 * CONNECTIONS_MAX)
+        return CONNECTIONS_MAX;
+    return cpus >= 4 ? (unsigned)cpus / 2 : 1;
 }

@@ -24,4 +24,9 @@ MUST_CHECK bool side_connect(struct side_want *w, unsigned max, struct disk **di
 /* The largest power of two that is at most @size, itself one, and @max; neither is 0. */
 uint32_t side_size_limit(uint32_t size, uint32_t max);
 
+/* How many connections are worth having on this machine: the servers need a CPU each, and
+ * another one is worth one of its own: on two CPUs a second one costs a tenth of all CPU
+ * time and gains nothing. */
+unsigned side_connections(void);
+
 #endif

@@ -16,7 +16,7 @@ struct verify_cfg {
     uint64_t size;    /* what both exports must have, or MIRROR_SIZE_DST: any, alike */
     uint32_t block;   /* bytes compared at a time; a power of two, 64 KiB to 32 MiB;
                              0: 256 KiB */
-    unsigned connections;        /* to each side; at most 16; 0: 4 */
+    unsigned connections;        /* to each side; at most 16; 0: as digest.h */
     unsigned requests;           /* in flight on each of them; at most 256; 0: 4 */
     const struct cancel *cancel; /* borrowed; may be NULL */
     /* Called for every stretch of blocks that differ, in ascending order; may be NULL. */
@@ -38,7 +38,8 @@ struct verify_result {
  * verify_run() - compare all of two exports
  *
  * true: all was compared; whether it is alike, ->differ says.
- * Memory: connections x requests x block for each side (8 MiB by default).
+ * Memory: connections x requests x block for each side (4 MiB by default on two CPUs), and
+ * what digest.h says.
  * Errors: those of mirror_pass(), of either side; ERR_PROTO different sizes.
  */
 MUST_CHECK bool verify_run(const struct verify_cfg *cfg, const struct mirror_side *src,
