@@ -35,7 +35,7 @@ struct mirror_range;
 enum {
     FEED_LANES_MAX = 16,
     FEED_LIST_MAX = 2 << 20,    /* stretches: 32 MiB */
-    FEED_ZERO_MAX = 128 << 20,  /* bytes of one WRITE_ZEROES: as nbdcopy */
+    FEED_ZERO_MAX = 1 << 30,    /* bytes of one WRITE_ZEROES: 1 TiB in 1024 of them */
     FEED_WINDOW_MIN = 64 << 20, /* bytes of one question, at first; grows up to... */
 };
 #define FEED_WINDOW_MAX \

@@ -182,8 +182,34 @@ static void feed__asks_ahead_by_one_answer(void **state)
         take_is(off, MIB, PIECE_DATA);
     take_gives(FEED_WAIT);
     tell();
-    take_is(w, FEED_ZERO_MAX - w, PIECE_ZERO);
-    take_is(FEED_ZERO_MAX, 3 * w - FEED_ZERO_MAX, PIECE_ZERO);
+    take_is(w, 2 * w, PIECE_ZERO);
+}
+
+static void feed__zeroes_are_cut_to_what_one_request_may_zero(void **state)
+{
+    enum feed_next next;
+    struct piece p;
+    uint64_t at = 0;
+
+    (void)state;
+    start((struct feed_cfg){ .rule = { .use = { true }, .size = 9 * GIB } });
+    while ((next = feed_take(&feed, 0, 0, &p, &later_ms)) != FEED_END) {
+        if (next == FEED_WAIT) {
+            struct extents *const x = feed_ask(&feed);
+
+            assert_non_null(x);
+            record_all(x, EXTENTS_ALLOC, Z);
+            tell();
+            continue;
+        }
+        assert_int_equal(next, FEED_PIECE);
+        assert_int_equal(p.kind, PIECE_ZERO);
+        assert_int_equal(p.off, at);
+        assert_true(p.len > 0 && p.len <= FEED_ZERO_MAX);
+        assert_int_equal(at / FEED_ZERO_MAX, (at + p.len - 1) / FEED_ZERO_MAX);
+        at += p.len;
+    }
+    assert_int_equal(at, 9 * GIB);
 }
 
 static void feed__questions_grow_up_to_32_bits(void **state)
@@ -358,6 +384,7 @@ int main(void)
         TEST_F(feed__an_empty_disk_ends_at_once),
         TEST_F(feed__what_is_no_whole_block_is_data_without_asking),
         TEST_F(feed__asks_ahead_by_one_answer),
+        TEST_F(feed__zeroes_are_cut_to_what_one_request_may_zero),
         TEST_F(feed__questions_grow_up_to_32_bits),
         TEST_F(feed__asks_again_behind_a_short_answer),
         TEST_F(feed__waiting_lanes_are_woken_once),
