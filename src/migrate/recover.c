@@ -8,6 +8,7 @@
 #include "base/journal.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "migrate/kept.h"
 #include "migrate/recover-int.h"
 #include "tunnel/link.h"
 #include "virt/virt.h"
@@ -234,6 +235,9 @@ static bool deal(void *ctx, const char *id, struct err *e)
     }
     first = journal_find(entries, "prepared");
     if (first == NULL || !names(first, r) || !is_meant(f->cfg->what, r))
+        return true;
+    /* It has an owner, and waits for the same command, or for "discard". */
+    if (kept_is_settled(entries) && (r->at_source || f->cfg->what == NULL))
         return true;
     if (r->at_source ? recover_source(f->cfg, entries, r)
                      : recover_arrival(f->cfg, entries, r))
