@@ -210,6 +210,8 @@ static bool look(struct move *m, struct sample *list, struct err *e)
         if (!choose(&list[i], e) ||
             (list[i].n > 0 && !exported(m, &list[i], false, read_both, e)))
             return false;
+        log_info("resume", "%s: %zu of the blocks that were looked at differ",
+                 m->plan.disks[i].target, list[i].n);
         differ += list[i].n;
     }
     if (differ == 0)

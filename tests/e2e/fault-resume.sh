@@ -87,6 +87,27 @@ stopped_twice() {
     go_home
 }
 
+# What the frozen bitmap of the round marks may not have been written there, or not flushed.
+killed_in_round() {
+    stopped killed copy.exported:kill-self:3 -
+    gone_on $((48 << 20))
+    go_home
+}
+
+both_killed_in_round() {
+    lab link rate 200mbit
+    faulty_attempt copy.exported:delay-3000:3 kill_both
+    expect_status 137
+    gone_on $((48 << 20))
+    go_home
+}
+
+killed_in_switch() {
+    stopped killed switch.copied:kill-self -
+    gone_on $((48 << 20))
+    go_home
+}
+
 agent_killed() {
     OPTS=(--reconnect 0s --retries 0)
     stopped 4 bulk:delay-1 "late kill_agent"
@@ -172,6 +193,9 @@ try "both killed" both_killed
 try "another plan" another_plan
 try "tampered with" tampered
 try "QEMU restarted" qemu_restarted
+try "killed in a round" killed_in_round
+more try "both killed in a round" both_killed_in_round
+more try "killed in the switch" killed_in_switch
 more try "agent killed" agent_killed
 more try "both killed and recovered" both_killed_and_recovered
 more try "gone at the destination" gone_at_destination
