@@ -64,38 +64,50 @@ static bool may_reopen(const struct arrival *a)
     return (at == ARRIVAL_PREPARED || at == ARRIVAL_CLOSED) && !a->undone;
 }
 
+static struct json_object *opening_json(const struct arrival *a)
+{
+    return json_add_str(json_new(), "opening", a->opening);
+}
+
 bool arrival_keep(struct arrival *a, struct err *e)
 {
     LOCK_SCOPE(&a->lock);
 
     if (!may_reopen(a))
         return arrival_refuse(a, "kept", e);
-    if (!park_locked(a, e) || !journal_step(a->journal, "kept", NULL, e))
+    if (!park_locked(a, e) || !paths_new_id(a->opening, e) ||
+        !journal_step(a->journal, "kept", opening_json(a), e))
         return err_wrap(e, "not kept");
     a->ours = false; /* parked already, when the link ends */
     log_info("agent", "kept: move=%.8s domain=%s", a->id, a->name);
     return true;
 }
 
-/* Whether the journal has that opening.  A later one than the source knows of is none that
- * it has written anything in. */
-static bool has_opening(const struct arrival *a, const char *opening, struct err *e)
+/* Whether that is the newest opening, but for those that nobody has used: their answers were
+ * lost. */
+static bool is_newest(const struct arrival *a, const char *opening, struct err *e)
 {
     AUTO(json_put) struct json_object *entries = NULL;
+    bool used = false;
 
     if (!journal_read(a->state_dir, &entries, e))
         return false;
-    for (size_t i = 0; i < json_object_array_length(entries); i++) {
+    for (size_t i = json_object_array_length(entries); i-- > 0;) {
+        struct json_object *const o = json_object_array_get_idx(entries, i);
         const char *s;
         struct err ignored;
 
-        if (json_get_str(json_object_array_get_idx(entries, i), "opening", &s,
-                         &ignored) &&
-            strcmp(s, opening) == 0)
+        if (json_get_str(o, "step", &s, &ignored) && strcmp(s, "used") == 0)
+            used = true;
+        if (!json_get_str(o, "opening", &s, &ignored))
+            continue;
+        if (strcmp(s, opening) == 0)
             return true;
+        if (used) /* that one, and the source does not know it */
+            break;
     }
     return err_set(e, ERR_REFUSED, ESTALE,
-                   "what is here is of an earlier time than the source knows of");
+                   "what is here is of another time than the source knows of");
 }
 
 static bool images_again(struct arrival *a, struct err *e)
@@ -110,14 +122,9 @@ static bool images_again(struct arrival *a, struct err *e)
     return true;
 }
 
-static struct json_object *opening_json(const struct arrival *a)
-{
-    return json_add_str(json_new(), "opening", a->opening);
-}
-
 static bool reopen(struct arrival *a, const char *after, struct err *e)
 {
-    if (after != NULL && !has_opening(a, after, e))
+    if (after != NULL && !is_newest(a, after, e))
         return false;
     if (a->hold != NULL)
         hold_stop(a->hold);
@@ -129,6 +136,7 @@ static bool reopen(struct arrival *a, const char *after, struct err *e)
         return false;
     if (arrival_at(a) == ARRIVAL_CLOSED)
         arrival_move(a, ARRIVAL_PREPARED);
+    a->used = false;
     a->ours = true;
     return arrival_dirs_make(a, e) && arrival_writers_start(a, e);
 }

@@ -63,9 +63,11 @@ struct arrival {
     bool torn;    /* a writer did not end well, or may not have */
     bool undone;  /* its removal was begun: it is good for nothing else */
     bool defined; /* the domain had a definition before; it stays then */
-    /* Random, new each time that writers are let at the images, and in the journal before
-     * they are: who knows it knows which state of the images he goes on from. */
+    /* Random, new each time that writers are let at the images, and when they are kept, and
+     * in the journal before that: who knows the newest knows the state that he goes on
+     * from. */
     char opening[PATHS_ID_LEN + 1];
+    bool used; /* somebody has connected to a writer since */
     struct image images[ARRIVAL_DISKS];
     struct writer writers[ARRIVAL_DISKS];
     size_t n;            /* of both */
@@ -142,9 +144,10 @@ void arrival_park(struct arrival *a);
 MUST_CHECK bool arrival_keep(struct arrival *a, struct err *e);
 /* The same, then PREPARED again, with new writers, so that no request that was under way to
  * the old ones is ever done.  Also of a move that was loaded: it is this agent's then.
- * @after: an opening that the source knows of; NULL: any.
- * Errors: ERR_REFUSED the guest may have run here, an image is another file, ESTALE there
- * never was that opening: journal and images are of an earlier time; ERR_SYS. */
+ * @after: the newest opening that the source knows of; NULL: any.
+ * Errors: ERR_REFUSED the guest may have run here, an image is another file, ESTALE that
+ * opening is not known here, or something may have been written since the next one: one of
+ * the two hosts is of an earlier time; ERR_SYS. */
 MUST_CHECK bool arrival_reopen(struct arrival *a, const char *after, struct err *e);
 
 /* Of the domain now, on a connection of its own. */

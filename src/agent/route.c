@@ -227,8 +227,10 @@ static bool post_keep(const struct request *r, struct json_object **reply,
 {
     struct arrival *a;
 
-    (void)reply;
-    return the_move(r, &a, e) && arrival_keep(a, e);
+    if (!the_move(r, &a, e) || !arrival_keep(a, e))
+        return false;
+    *reply = json_add_str(json_new(), "opening", a->opening);
+    return true;
 }
 
 static bool post_close(const struct request *r, struct json_object **reply,

@@ -101,7 +101,7 @@ bool kept_read(struct json_object *entries, const char *id, struct kept *out,
         const bool kept = is_step(o, "kept");
 
         if (((kept || is_step(o, "copied")) && !take_disks(o, out, e)) ||
-            (is_step(o, "opened") &&
+            ((kept || is_step(o, "opened")) &&
              !take(o, "opening", out->opening, sizeof out->opening, e)))
             return false;
         out->released |= is_step(o, "released");
@@ -243,17 +243,30 @@ bool kept_may(struct move *m)
     return kept_something(m->kept);
 }
 
+/* What the destination has now has a name of its own. */
+static void take_opening(struct kept *k, struct json_object *reply)
+{
+    struct err ignored;
+    const char *s;
+
+    if (json_get_str(reply, "opening", &s, &ignored) && paths_id_ok(s))
+        snprintf(k->opening, sizeof k->opening, "%s", s);
+}
+
 /* false: it has said that it does not, or has nothing of it. */
 static bool tell(struct move *m)
 {
+    AUTO(json_put) struct json_object *r = NULL;
     const bool lost = m->link == NULL || link_state(m->link) != LINK_OPEN;
     struct err e = { 0 };
     char path[64];
 
     snprintf(path, sizeof path, "/moves/%s/keep", m->id);
     if ((!lost || connect_redial(m, &e)) &&
-        link_call(m->link, "POST", path, NULL, CLOSE_MS, NULL, NULL, &e))
+        link_call(m->link, "POST", path, NULL, CLOSE_MS, NULL, &r, &e)) {
+        take_opening(m->kept, r);
         return true;
+    }
     log_warn("keep", "%s: %s", m->cfg->dest.host, e.msg);
     return e.kind != ERR_REFUSED || e.os == EBUSY;
 }
@@ -268,7 +281,7 @@ static struct json_object *made(const struct kept *k)
         json_object_array_add(
             list, disk_json(d->target, d->path, d->format, d->size, d->safe));
     }
-    return json_add_obj(json_new(), "disks", list);
+    return json_add_obj(json_add_str(json_new(), "opening", k->opening), "disks", list);
 }
 
 bool kept_make(struct move *m, bool is_there)

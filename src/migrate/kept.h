@@ -6,7 +6,7 @@
  *   prepared  {facts, disks: [{target, path, format, size, safe}]}   a try begins
  *   opened    {opening}         the destination let us at the images; see arrival.h
  *   copied    {disks: [...]}    the bulk is so far, and flushed
- *   kept      {disks: [...]}    the last entry: all is as above, and nobody works on it
+ *   kept      {opening, disks: [...]}   the last entry: nobody works on it
  *
  * What holds at every instant, and lets the next try trust it: a block of the destination
  * that is not what the source has, on its disk, lies at or behind ->safe or is marked in a

@@ -258,5 +258,7 @@ bool recover_run(const struct recover_cfg *cfg, recover_each each, void *ctx,
         return true;
     err_set(e, ERR_REFUSED, 0, "this host has no unfinished move of '%s'",
             log_clean(shown, sizeof shown, cfg->what));
-    return err_next(e, "Without a name it looks at all of them.");
+    return err_next(e,
+                    "Without a name it looks at all of them; with what a move has kept "
+                    "the same command goes on.");
 }

@@ -1186,8 +1186,19 @@ static void arrival__reopen_knows_what_it_goes_on_from(void **state)
     a = reloaded(a);
     assert_err(arrival_reopen(a, ID2, &e), e, ERR_REFUSED);
     assert_int_equal(e.os, ESTALE);
+    assert_ok(arrival_reopen(a, first, &e), e); /* the one between was not used */
+    memcpy(first, a->opening, sizeof first);
+    expect_writable(a);
+    a = reloaded(a);
     assert_ok(arrival_reopen(a, first, &e), e);
     expect_writable(a);
+    /* The source is of an earlier time: it does not know what was written since. */
+    assert_err(arrival_reopen(a, first, &e), e, ERR_REFUSED);
+    assert_int_equal(e.os, ESTALE);
+    memcpy(first, a->opening, sizeof first);
+    assert_ok(arrival_keep(a, &e), e);
+    assert_string_not_equal(a->opening, first);
+    assert_ok(arrival_reopen(a, first, &e), e); /* the answer was lost */
     abort_away(a);
 }
 

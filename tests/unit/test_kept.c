@@ -22,7 +22,7 @@
     ",\"pid_start\":5," DISKS(a, b) "}"
 #define OPENED(opening) "{\"step\":\"opened\",\"opening\":\"" opening "\"}"
 #define COPIED(a, b)    "{\"step\":\"copied\"," DISKS(a, b) "}"
-#define KEPT(a, b)      "{\"step\":\"kept\"," DISKS(a, b) "}"
+#define KEPT(a, b)      "{\"step\":\"kept\",\"opening\":\"" OPENING "\"," DISKS(a, b) "}"
 #define STEP(name)      "{\"step\":\"" name "\"}"
 
 static struct kept kept;
