@@ -433,7 +433,8 @@ static bool deal(struct job *j, bool *over, struct err *e)
         !watcher_start(m, e)) /* it hangs up on who does not answer */
         return false;
     m->released = true; /* no signal cancels, and a new dial is worth it */
-    m->no_keep = j->known.word == RECOVER_WORD_SOURCE; /* who wants nothing of it there */
+    m->no_keep =
+        j->known.word == RECOVER_WORD_SOURCE; /* who wants nothing of it there */
     j->known.journal = j->past.at;
     j->known.src = look_at_source(j);
     j->known.dst = look_at_destination(j);
