@@ -76,6 +76,7 @@ static struct json_object *first_entry(const struct arrival *a)
         json_object_array_add(disks, image_to_json(&a->images[i]));
     json_add_str(json_add_str(o, "role", role), "name", a->name);
     json_add_str(json_add_str(o, "uuid", a->uuid), "source", a->source);
+    json_add_str(o, "opening", a->opening);
     return json_add_obj(json_add_bool(o, "defined", a->defined), "disks", disks);
 }
 
@@ -114,6 +115,8 @@ bool arrival_journal_start(struct arrival *a, struct err *e)
     if (!flock_wait(a->lock_fd, 0, e) || !is_first(a, e))
         return false;
     a->journal = ptr_steal(&j); /* from here on the directory is ours to remove */
+    if (!paths_new_id(a->opening, e))
+        return false;
     return arrival_enter(a, ARRIVAL_PREPARED, first_entry(a), e);
 }
 

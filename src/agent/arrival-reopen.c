@@ -5,6 +5,7 @@
  * that the last of them has ended.  What a writer had acknowledged and not flushed may be
  * missing in the image then; the source knows how far it was flushed, and copies the rest
  * again. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -34,20 +35,79 @@ static void writers_stop(struct arrival *a)
     }
 }
 
+static bool park_locked(struct arrival *a, struct err *e)
+{
+    if (a->hold != NULL)
+        hold_stop(a->hold); /* not a byte more */
+    writers_stop(a);
+    const bool ok = arrival_domain_remove(a, e);
+    arrival_tokens_remove(a);
+    dir_remove(a->ram_dir);
+    dir_remove(a->run_dir);
+    return ok;
+}
+
 void arrival_park(struct arrival *a)
 {
     struct err why;
 
     LOCK_SCOPE(&a->lock);
-    if (a->hold != NULL)
-        hold_stop(a->hold); /* not a byte more */
-    writers_stop(a);
-    if (!arrival_domain_remove(a, &why))
+    if (!park_locked(a, &why))
         log_warn("agent", "move %.8s: %s", a->id, why.msg);
-    arrival_tokens_remove(a);
-    dir_remove(a->ram_dir);
-    dir_remove(a->run_dir);
     log_info("agent", "parked: move=%.8s domain=%s", a->id, a->name);
+}
+
+static bool may_reopen(const struct arrival *a)
+{
+    const enum arrival_step at = arrival_at(a);
+
+    return (at == ARRIVAL_PREPARED || at == ARRIVAL_CLOSED) && !a->undone;
+}
+
+static struct json_object *opening_json(const struct arrival *a)
+{
+    return json_add_str(json_new(), "opening", a->opening);
+}
+
+bool arrival_keep(struct arrival *a, struct err *e)
+{
+    LOCK_SCOPE(&a->lock);
+
+    if (!may_reopen(a))
+        return arrival_refuse(a, "kept", e);
+    if (!park_locked(a, e) || !paths_new_id(a->opening, e) ||
+        !journal_step(a->journal, "kept", opening_json(a), e))
+        return err_wrap(e, "not kept");
+    a->ours = false; /* parked already, when the link ends */
+    log_info("agent", "kept: move=%.8s domain=%s", a->id, a->name);
+    return true;
+}
+
+/* Whether that is the newest opening, but for those that nobody has used: their answers were
+ * lost. */
+static bool is_newest(const struct arrival *a, const char *opening, struct err *e)
+{
+    AUTO(json_put) struct json_object *entries = NULL;
+    bool used = false;
+
+    if (!journal_read(a->state_dir, &entries, e))
+        return false;
+    for (size_t i = json_object_array_length(entries); i-- > 0;) {
+        struct json_object *const o = json_object_array_get_idx(entries, i);
+        const char *s;
+        struct err ignored;
+
+        if (json_get_str(o, "step", &s, &ignored) && strcmp(s, "used") == 0)
+            used = true;
+        if (!json_get_str(o, "opening", &s, &ignored))
+            continue;
+        if (strcmp(s, opening) == 0)
+            return true;
+        if (used) /* that one, and the source does not know it */
+            break;
+    }
+    return err_set(e, ERR_REFUSED, ESTALE,
+                   "what is here is of another time than the source knows of");
 }
 
 static bool images_again(struct arrival *a, struct err *e)
@@ -62,29 +122,32 @@ static bool images_again(struct arrival *a, struct err *e)
     return true;
 }
 
-static bool reopen(struct arrival *a, struct err *e)
+static bool reopen(struct arrival *a, const char *after, struct err *e)
 {
+    if (after != NULL && !is_newest(a, after, e))
+        return false;
     if (a->hold != NULL)
         hold_stop(a->hold);
     writers_stop(a);
     /* The images of a guest that may have run here are not written again. */
     if (!arrival_domain_remove(a, e) || !fault_point("agent.reopen", e) ||
-        !images_again(a, e) || !journal_step(a->journal, "reopened", NULL, e))
+        !images_again(a, e) || !paths_new_id(a->opening, e) ||
+        !journal_step(a->journal, "reopened", opening_json(a), e))
         return false;
     if (arrival_at(a) == ARRIVAL_CLOSED)
         arrival_move(a, ARRIVAL_PREPARED);
+    a->used = false;
     a->ours = true;
     return arrival_dirs_make(a, e) && arrival_writers_start(a, e);
 }
 
-bool arrival_reopen(struct arrival *a, struct err *e)
+bool arrival_reopen(struct arrival *a, const char *after, struct err *e)
 {
     LOCK_SCOPE(&a->lock);
 
-    const enum arrival_step at = arrival_at(a);
-    if ((at != ARRIVAL_PREPARED && at != ARRIVAL_CLOSED) || a->undone)
+    if (!may_reopen(a))
         return arrival_refuse(a, "opened again", e);
-    if (!reopen(a, e))
+    if (!reopen(a, after, e))
         return err_wrap(e, "not opened again");
     log_info("agent", "opened again: move=%.8s domain=%s", a->id, a->name);
     return true;

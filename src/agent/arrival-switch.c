@@ -6,6 +6,7 @@
 #include "agent/hold.h"
 #include "base/clock.h"
 #include "base/fault.h"
+#include "base/journal.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -17,6 +18,9 @@ bool arrival_disk(struct arrival *a, const char *target, int *fd, struct err *e)
 
     if (arrival_at(a) != ARRIVAL_PREPARED || !a->ours)
         return arrival_refuse(a, "written to", e);
+    if (!a->used && !journal_step(a->journal, "used", NULL, e))
+        return false;
+    a->used = true;
     for (size_t i = 0; i < a->n; i++)
         if (strcmp(a->writers[i].target, target) == 0)
             return writer_connect(&a->writers[i], fd, e);

@@ -63,6 +63,11 @@ struct arrival {
     bool torn;    /* a writer did not end well, or may not have */
     bool undone;  /* its removal was begun: it is good for nothing else */
     bool defined; /* the domain had a definition before; it stays then */
+    /* Random, new each time that writers are let at the images, and when they are kept, and
+     * in the journal before that: who knows the newest knows the state that he goes on
+     * from. */
+    char opening[PATHS_ID_LEN + 1];
+    bool used; /* somebody has connected to a writer since */
     struct image images[ARRIVAL_DISKS];
     struct writer writers[ARRIVAL_DISKS];
     size_t n;            /* of both */
@@ -133,10 +138,17 @@ void arrival_lost(struct arrival *a);
 
 /* PREPARED or CLOSED: no writer, no RAM, no domain; images and journal stay. */
 void arrival_park(struct arrival *a);
+/* The same because the source says that it will go on from it some day.  Also of a move that
+ * was loaded.  Errors: ERR_REFUSED it is released, or removed; the guest may have run here;
+ * ERR_VIRT; ERR_SYS. */
+MUST_CHECK bool arrival_keep(struct arrival *a, struct err *e);
 /* The same, then PREPARED again, with new writers, so that no request that was under way to
  * the old ones is ever done.  Also of a move that was loaded: it is this agent's then.
- * Errors: ERR_REFUSED the guest may have run here, an image is another file; ERR_SYS. */
-MUST_CHECK bool arrival_reopen(struct arrival *a, struct err *e);
+ * @after: the newest opening that the source knows of; NULL: any.
+ * Errors: ERR_REFUSED the guest may have run here, an image is another file, ESTALE that
+ * opening is not known here, or something may have been written since the next one: one of
+ * the two hosts is of an earlier time; ERR_SYS. */
+MUST_CHECK bool arrival_reopen(struct arrival *a, const char *after, struct err *e);
 
 /* Of the domain now, on a connection of its own. */
 MUST_CHECK bool arrival_look(const struct arrival *a, struct guest_look *out,

@@ -148,7 +148,8 @@ static struct json_object *token_paths(const struct arrival *a)
     return list;
 }
 
-static struct json_object *prepared_json(const struct arrival *a)
+/* @fresh: nothing was ever written to the images. */
+static struct json_object *prepared_json(const struct arrival *a, bool fresh)
 {
     struct json_object *const disks = json_object_new_array();
 
@@ -157,10 +158,12 @@ static struct json_object *prepared_json(const struct arrival *a)
         struct json_object *const o = json_new();
 
         json_add_str(json_add_str(o, "target", im->target), "path", im->path);
-        json_add_bool(json_add_bool(o, "zero", !im->device), "block", im->device);
+        json_add_bool(o, "zero", fresh && !im->device);
+        json_add_bool(o, "block", im->device);
         json_object_array_add(disks, o);
     }
-    return json_add_obj(json_add_obj(json_new(), "disks", disks), "token_paths",
+    struct json_object *const reply = json_add_str(json_new(), "opening", a->opening);
+    return json_add_obj(json_add_obj(reply, "disks", disks), "token_paths",
                         token_paths(a));
 }
 
@@ -174,7 +177,7 @@ static bool put_move(const struct request *r, struct json_object **reply, struct
     struct arrival *const kept = ptr_steal(&a);
     if (!arrival_prepare(kept, e))
         return false;
-    *reply = prepared_json(kept);
+    *reply = prepared_json(kept, true);
     return true;
 }
 
@@ -207,10 +210,27 @@ static bool post_ram_limit(const struct request *r, struct json_object **reply,
 static bool post_reopen(const struct request *r, struct json_object **reply,
                         struct err *e)
 {
+    const char *after = NULL;
     struct arrival *a;
 
-    (void)reply;
-    return the_move(r, &a, e) && arrival_reopen(a, e);
+    if (r->body != NULL && json_has(r->body, "after") &&
+        !json_get_str(r->body, "after", &after, e))
+        return false;
+    if (!the_move(r, &a, e) || !arrival_reopen(a, after, e))
+        return false;
+    *reply = prepared_json(a, false);
+    return true;
+}
+
+static bool post_keep(const struct request *r, struct json_object **reply,
+                      struct err *e)
+{
+    struct arrival *a;
+
+    if (!the_move(r, &a, e) || !arrival_keep(a, e))
+        return false;
+    *reply = json_add_str(json_new(), "opening", a->opening);
+    return true;
 }
 
 static bool post_close(const struct request *r, struct json_object **reply,
@@ -302,6 +322,7 @@ static const struct route {
     { "PUT",    "/moves/*",           true,  put_move },
     { "POST",   "/moves/*/ram-limit", true,  post_ram_limit },
     { "POST",   "/moves/*/reopen",    false, post_reopen },
+    { "POST",   "/moves/*/keep",      false, post_keep },
     { "POST",   "/moves/*/close",     false, post_close },
     { "POST",   "/moves/*/release",   false, post_release },
     { "POST",   "/moves/*/commit",    true,  post_commit },

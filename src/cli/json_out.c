@@ -203,6 +203,15 @@ static struct json_object *strings(const char (*list)[400], size_t n)
     return a;
 }
 
+/* null: nothing is. */
+static struct json_object *kept(const struct move_result *r)
+{
+    return r->kept_bytes == 0
+               ? NULL
+               : json_add_u64(json_add_u64(json_new(), "bytes", r->kept_bytes), "size",
+                              r->kept_size);
+}
+
 static struct json_object *disks(const struct move_result *r)
 {
     struct json_object *const a = json_object_new_array();
@@ -250,6 +259,7 @@ struct json_object *json_out_result(const struct move_cfg *cfg,
     json_add_u64(o, "ram_bytes", r->ram_bytes);
     json_add_u64(o, "sent", r->sent);
     json_add_u64(o, "received", r->received);
+    json_object_object_add(o, "kept", kept(r));
     json_add_obj(o, "disks", disks(r));
     json_add_obj(o, "left", strings(r->left, r->nleft));
     json_add_obj(o, "notes", strings(r->notes, r->nnotes));

@@ -66,6 +66,23 @@ static void put_where(struct text *t, const struct move_cfg *cfg,
     text_newline(t);
 }
 
+/* What the same command would go on from. */
+static void put_kept(struct text *t, const char *lead, const struct move_cfg *cfg,
+                     const struct move_result *r)
+{
+    char a[UNITS_LEN], b[UNITS_LEN];
+
+    if (r->kept_bytes == 0)
+        return;
+    text_printf(
+        t, TEXT_PLAIN,
+        "%sWhat was copied is kept on %s (%s of %s): the same command goes on; to "
+        "give it up: snmigrate discard %s",
+        lead, destination(cfg, r), units_size(a, r->kept_bytes),
+        units_size(b, r->kept_size), domain(cfg, r));
+    text_newline(t);
+}
+
 /* --- findings --- */
 
 static void put_finding(struct text *t, const char *lead, const struct finding *f)
@@ -337,6 +354,7 @@ void report_result(struct text *t, const struct move_cfg *cfg,
     else
         put_headline(t, cfg, r);
     put_details(t, cfg, r);
+    put_kept(t, "", cfg, r);
     put_where(t, cfg, r);
 }
 
@@ -389,6 +407,7 @@ void report_failure(struct text *t, const struct move_cfg *cfg,
     }
     if (where) {
         put_list(t, "snmigrate: left to do:", r->left, r->nleft);
+        put_kept(t, "snmigrate: ", cfg, r);
         text_put(t, TEXT_PLAIN, "snmigrate: ");
         put_where(t, cfg, r);
     }

@@ -24,7 +24,6 @@
 enum {
     WAIT_MS = 500,       /* before the first new try; then twice that, and so on, */
     WAIT_MAX_MS = 15000, /* up to this */
-    REOPEN_MS = 11 * 60 * 1000, /* the agent may have to check images */
     NOTICE_MS = 300,
     HOLDS_MS = 30000, /* a link that was lost again sooner was never found */
 };
@@ -142,14 +141,6 @@ static bool fresh_halt(struct move *m, struct err *e)
     return true;
 }
 
-static bool reopen(struct move *m, struct err *e)
-{
-    char path[64];
-
-    snprintf(path, sizeof path, "/moves/%s/reopen", m->id);
-    return link_call(m->link, "POST", path, NULL, REOPEN_MS, m->user, NULL, e);
-}
-
 static bool bring_back(struct move *m, struct err *e)
 {
     copy_drop(m);
@@ -159,7 +150,7 @@ static bool bring_back(struct move *m, struct err *e)
         m->redials++;
         m->found_at_ms = clock_ms();
     }
-    return fresh_halt(m, e) && fault_point("again", e) && reopen(m, e) &&
+    return fresh_halt(m, e) && fault_point("again", e) && prepare_reopen(m, e) &&
            copy_open(m, e);
 }
 

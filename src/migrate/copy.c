@@ -97,6 +97,16 @@ static bool dial_qemu(void *ctx, int *fd, struct err *e)
     return unix_connect(c->move->blk.sock, fd, e);
 }
 
+struct mirror_side copy_source(struct copy_disk *c)
+{
+    return (struct mirror_side){ dial_qemu, c, c->export_name };
+}
+
+struct mirror_side copy_destination(struct copy_disk *c)
+{
+    return (struct mirror_side){ dial_writer, c, "" };
+}
+
 /* How often the bulk is made safe: what was copied since is copied again after a failure,
  * at most 2 % of the disk, while a flush that is too frequent costs time. */
 static uint64_t flush_every(uint64_t size)
@@ -106,6 +116,7 @@ static uint64_t flush_every(uint64_t size)
     return every < FLUSH_MIN ? FLUSH_MIN : every > FLUSH_MAX ? FLUSH_MAX : every;
 }
 
+/* Thread: main. */
 static void keep_safe(struct copy_disk *c)
 {
     struct mirror_stats st;
@@ -113,6 +124,13 @@ static void keep_safe(struct copy_disk *c)
     mirror_stats(c->mirror, &st);
     if (c->pass.what == MIRROR_ALL && st.safe > c->safe)
         c->safe = st.safe;
+}
+
+static void note_safe(struct move *m)
+{
+    for (size_t i = 0; i < m->plan.n; i++)
+        keep_safe(&m->copies[i]);
+    kept_note(m, false);
 }
 
 static void *copy_thread(void *arg)
@@ -135,7 +153,6 @@ static void *copy_thread(void *arg)
     /* Here, so that all disks flush at a time, not one after the other. */
     c->copied_at_ns = clock_ns();
     c->ok = c->ok && mirror_flush(c->mirror, &c->err);
-    keep_safe(c);
     if (!c->ok)
         cancel_set(c->move->halt); /* the others may have hours to go */
     return NULL;
@@ -209,8 +226,11 @@ static bool join_passes(struct move *m, bool sample, struct err *e)
             } else if (ok && sample && m->round == 0) {
                 foresee_tick(m, false);
             }
+            if (c->pass.what == MIRROR_ALL)
+                note_safe(m);
         }
         c->started = false;
+        keep_safe(c);
         if (!c->ok && (ok || e->kind == ERR_CANCELLED))
             *e = c->err;
         ok &= c->ok;
@@ -288,23 +308,42 @@ static bool pass_all(struct move *m, bool bitmap, bool sample, struct err *e)
 bool track_run(struct move *m, struct err *e)
 {
     m->tracking = true;
-    if (!blk_server_start(&m->blk, e) || !blk_bitmaps_start(&m->blk, e))
+    /* Those of an earlier try that cannot be gone on with have the names of the new ones;
+     * the journal has said that nothing is safe by them. */
+    if (m->kept != NULL && !m->adopted && !blk_cleanup(m->dom, m->id, e))
+        return false;
+    if (!blk_server_start(&m->blk, e) ||
+        !(m->adopted ? blk_bitmaps_adopt(&m->blk, e) : blk_bitmaps_start(&m->blk, e)))
         return false;
     m->tracked_since_ms = clock_ms();
     return true;
 }
 
-void track_undo(struct move *m)
+/* The bitmaps stay where a next try can go on with them. */
+static void release_bitmaps(struct move *m)
 {
     struct err e = { 0 };
 
+    kept_note(m, true);
+    if (kept_may(m)) {
+        m->keeping = blk_keep(m->dom, m->id, &e);
+        if (m->keeping)
+            return;
+        log_warn("undo", "what was copied cannot be kept: %s", e.msg);
+    }
+    if (!blk_cleanup(m->dom, m->id, &e))
+        log_warn("undo", "cleaning up in QEMU: %s", e.msg);
+}
+
+void track_undo(struct move *m)
+{
     copy_drop(m);
     if (m->dom == NULL)
         m->source_unknown = true; /* left to the guard */
     if (m->source_unknown)
         return;
-    if (m->tracking && !blk_cleanup(m->dom, m->id, &e))
-        log_warn("undo", "cleaning up in QEMU: %s", e.msg);
+    if (m->tracking)
+        release_bitmaps(m);
     m->tracking = false;
 }
 
@@ -313,7 +352,7 @@ bool bulk_run(struct move *m, struct err *e)
     char a[UNITS_LEN], b[UNITS_LEN];
 
     move_enter(m, MOVE_BULK);
-    if (!fault_point("bulk", e))
+    if (!fault_point("bulk", e) || !sample_run(m, e))
         return false;
     for (size_t i = 0; i < m->plan.n; i++) {
         struct copy_disk *const c = &m->copies[i];
@@ -330,11 +369,13 @@ bool bulk_run(struct move *m, struct err *e)
     if (!pass_all(m, false, true, e) || !unexport_all(m, e))
         return false;
     for (size_t i = 0; i < m->plan.n; i++) {
+        m->copies[i].safe = m->plan.disks[i].size;
         m->copies[i].pass.what = MIRROR_DIRTY;
         m->copies[i].pass.start = m->copies[i].pass.flush_every = 0;
         m->copies[i].pass.dst_zero = false;
         m->copies[i].pass.bitmap = m->copies[i].bitmap;
     }
+    kept_note(m, true);
     log_info("disks", "bulk copied %s in %s", units_size(a, m->moved_disk),
              units_time(b, clock_ms() - start));
     if (!copy_sample(m, e))

@@ -17,8 +17,8 @@
  * End of file without "bye", or a deadline over (then snmigrate is killed first, so that
  * there is never a second hand): the commit rule.  The source QEMU lives: it is the owner,
  * because the destination starts on COMMIT only and nobody else is left to send one; its
- * job is ended, it is resumed if it ran, bitmaps and exports go, the destination is told
- * ABORT.  It is dead and the end of RAM was released: forward, COMMIT until answered. */
+ * job is ended, it is resumed if it ran, what was copied is kept (kept.h), or bitmaps go
+ * and the destination is told ABORT.  It is dead and the end of RAM was released: forward, COMMIT until answered. */
 #include "migrate/guard.h"
 
 #include <errno.h>
@@ -150,7 +150,8 @@ static void rescue(struct guard *g)
     }
     if (proc_ended(m->qemu_pidfd))
         log_warn("guard", "the guest %s ended by itself", m->facts.name);
-    owner_abort_destination(m);
+    if (!kept_make(m, true))
+        owner_abort_destination(m);
     rescue_tidy(&g->r);
 }
 

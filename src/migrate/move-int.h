@@ -18,6 +18,7 @@
 
 #include "base/journal.h"
 #include "migrate/controller.h"
+#include "migrate/kept.h"
 #include "migrate/latency.h"
 #include "migrate/move.h"
 #include "migrate/plan.h"
@@ -62,11 +63,13 @@ struct copy_disk {
     struct mirror *mirror; /* the lock of progress guards setting it */
     char export_name[64], bitmap[64];
     struct mirror_pass pass;
-    uint64_t safe; /* of the bulk: all before it was copied and flushed */
+    uint64_t safe;  /* of the bulk: all before it was copied and flushed */
+    uint64_t noted; /* the same as the journal has it */
     pthread_t thread;
     bool started, ok;
     int64_t copied_at_ns; /* the pass is through but for its flush */
     struct err err;
+    bool compare; /* the image there holds something: bulk copies only what differs */
 };
 
 /* What a move foresees of itself (foresee.c). */
@@ -103,6 +106,16 @@ struct move {
     struct ctl *ctl;        /* NULL: not started */
     atomic_uint_fast64_t
         allowed_ms; /* this pause may be longer: --on-stall suspend; or 0 */
+
+    /* Going on from an earlier try; kept.h. */
+    char opening[PATHS_ID_LEN + 1]; /* the newest that the destination gave us */
+    struct kept *kept;   /* what it left, or what this one has; NULL: nothing */
+    bool resume;         /* its images are taken up, */
+    bool adopted;        /* and its bitmaps */
+    bool unproved;       /* nothing was compared yet (sample.c) */
+    bool keeping;        /* the undo has kept the bitmaps */
+    bool no_keep;        /* a failure after which nothing is kept */
+    int64_t noted_at_ms; /* of the newest entry "copied" */
 
     /* Source. */
     struct virt *src;
@@ -231,8 +244,9 @@ void connect_close(struct move *m);
 
 /* --- earlier.c --- */
 /* What an earlier move of this guest left whose snmigrate and guard were killed is brought
- * to one owner.  The lock is held before and after.  Errors: ERR_REFUSED it is open, or
- * only --check is wanted. */
+ * to one owner.  What one has kept is m->kept then, and unless only --check is wanted this
+ * move is that one.  The lock is held before and after.  Errors: ERR_REFUSED it is open, or
+ * killed and only --check is wanted. */
 MUST_CHECK bool earlier_settle(struct move *m, struct err *e);
 
 /* --- proxy.c --- */
@@ -279,6 +293,9 @@ void foresee_log(const struct forecast *f);
 /* --- prepare.c --- */
 bool prepare_run(struct move *m, struct err *e);
 void prepare_undo(struct move *m);
+/* New writers at the destination, for the images as we know them; "opened" is written.
+ * Errors: of link_call(); ERR_REFUSED, ERR_SYS they are not as we know them. */
+MUST_CHECK bool prepare_reopen(struct move *m, struct err *e);
 
 /* --- converge.c: the controller's ears and hands --- */
 bool rounds_run(struct move *m, struct err *e);
@@ -292,6 +309,9 @@ MUST_CHECK bool converge_in_time(struct move *m, struct err *e);
 bool track_run(struct move *m, struct err *e);
 void track_undo(struct move *m);
 bool bulk_run(struct move *m, struct err *e);
+/* Where connections of a disk's two sides come from; its export is there. */
+struct mirror_side copy_source(struct copy_disk *c);
+struct mirror_side copy_destination(struct copy_disk *c);
 /* Connect a mirror to every writer. */
 MUST_CHECK bool copy_open(struct move *m, struct err *e);
 /* Disconnect them, whatever is in flight. */
@@ -306,6 +326,11 @@ MUST_CHECK bool copy_sample(struct move *m, struct err *e);
 MUST_CHECK bool copy_round(struct move *m, bool last, struct err *e);
 /* After the last round, which has flushed: disconnect; the writers can be closed then. */
 void copy_close(struct move *m);
+
+/* --- sample.c --- */
+/* Of a move that goes on from an earlier try, once: compare some of what is there, and let
+ * go of what is not as it was left.  Errors: as of a pass; ERR_SYS the journal. */
+MUST_CHECK bool sample_run(struct move *m, struct err *e);
 
 /* --- memory.c: relay, hold rule, virDomainMigrate3 --- */
 void memory_undo(struct move *m);

@@ -98,6 +98,7 @@ void move_free(struct move *m)
     dominfo_fini(&m->info);
     findings_fini(&m->findings);
     slow_free(&m->slow);
+    free(m->kept);
     free(m->xml_live);
     free(m->xml_inactive);
     free(m->dest_xml);
@@ -177,6 +178,8 @@ static void move_failed(struct move *m, struct err *e)
     struct err se = { 0 };
 
     m->failed_in = m->progress.phase;
+    /* Others there would suffer from what is kept; and RAM is gone with a guest. */
+    m->no_keep |= e->os == ENOSPC || e->os == EDQUOT || e->kind == ERR_GUEST;
     log_debug("phase", "%s failed: %s", phase_names[m->failed_in], e->msg);
     move_enter(m, MOVE_UNDO);
     /* A libvirtd that was restarted has dropped our connection, and the undo needs it. */
@@ -285,6 +288,8 @@ static void fill_result(struct move *m, const struct err *e, struct move_result 
     out->retries = m->retries;
     out->redials = m->redials;
     out->disk_bytes = m->moved_disk;
+    if (m->keeping)
+        kept_amount(m->kept, &out->kept_bytes, &out->kept_size);
     out->ram_bytes = m->moved_ram;
     snprintf(out->id, sizeof out->id, "%s", m->id);
     snprintf(out->domain, sizeof out->domain, "%s",

@@ -162,6 +162,9 @@ struct move_result {
     unsigned redials;               /* so often the link was lost and found again */
     uint64_t disk_bytes, ram_bytes; /* moved, before compression */
     uint64_t sent, received;        /* on the wire */
+    uint64_t kept_bytes,
+        kept_size; /* of all disks: so much of so much was copied, and is
+                                       kept for the same command; 0: nothing is */
     char id[PATHS_ID_LEN + 1];
     char domain[256], uuid[37], source_host[256], dest_host[256];
     struct {

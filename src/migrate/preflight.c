@@ -25,6 +25,10 @@ static bool stale_moves(struct move *m, bool *found, struct err *e)
         if (!json_get_str(o, "id", &id, e) || !json_get_str(o, "uuid", &uuid, e) ||
             !json_get_str(o, "step", &step, e))
             return false;
+        if (m->kept != NULL && strcmp(id, m->kept->id) == 0) {
+            m->kept->there = true;
+            continue;
+        }
         if (strcmp(uuid, m->facts.uuid) != 0 || !paths_id_ok(id) ||
             strcmp(step, "committed") == 0 || strcmp(step, "running") == 0)
             continue;
@@ -77,8 +81,10 @@ static bool probe_disks(struct move *m, struct err *e)
     struct err why = { 0 };
 
     plan_make(m->cfg, &m->info, &m->plan, &m->findings);
-    /* The lock is ours: whatever has our prefix was left by a move that is dead. */
-    if (!m->cfg->check_only && !blk_cleanup(m->dom, NULL, &why))
+    /* The lock is ours: whatever has our prefix was left by a move that is dead, or is what
+     * an earlier try has kept. */
+    if (!m->cfg->check_only &&
+        !blk_cleanup_others(m->dom, m->kept != NULL ? m->kept->id : NULL, &why))
         log_debug("preflight", "cleaning up in QEMU: %s", why.msg);
     if (!blk_probe(m->dom, m->id, &m->info, &m->blk, &why)) {
         if (why.kind != ERR_REFUSED) {
@@ -178,6 +184,34 @@ static bool destination_facts(struct move *m, struct err *e)
     return true;
 }
 
+/* By name: one that does not know the move may be another, or have forgotten it. */
+static bool same_destination(const struct move *m)
+{
+    struct dest was;
+    struct err e;
+
+    return dest_parse(m->kept->destination, &was, &e) &&
+           strcmp(was.host, m->cfg->dest.host) == 0 && was.port == m->cfg->dest.port;
+}
+
+/* What an earlier try has kept is gone on with as it was begun, or given up in words. */
+static void check_kept(struct move *m)
+{
+    char what[400], next[100];
+
+    if (m->kept == NULL)
+        return;
+    if (!m->kept->there && !same_destination(m))
+        snprintf(what, sizeof what, "it was going to %.300s", m->kept->destination);
+    else if (!m->kept->there || !kept_differs(m->kept, &m->plan, what))
+        return;
+    snprintf(next, sizeof next,
+             "Move it as then, or give up what was copied: snmigrate discard %.8s",
+             m->kept->id);
+    findings_add(&m->findings, FINDING_BLOCKER, "kept", next,
+                 "an earlier try of this move is not what is wanted now: %s", what);
+}
+
 bool preflight_run(struct move *m, struct err *e)
 {
     move_enter(m, MOVE_PREFLIGHT);
@@ -188,6 +222,7 @@ bool preflight_run(struct move *m, struct err *e)
     if (m->facts.id >= 0 && m->xml_live != NULL &&
         (!probe_disks(m, e) || !destination_facts(m, e)))
         return false;
+    check_kept(m);
 
     const size_t n = findings_blockers(&m->findings);
     if (n == 0)

@@ -1,4 +1,5 @@
 /* Prepare: the images and writers at the destination, the definitions, the guard. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -8,8 +9,11 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/proc.h"
+#include "base/units.h"
 #include "base/unix.h"
 #include "migrate/rescue.h"
+
+enum { REOPEN_MS = 11 * 60 * 1000 /* the agent may have to check images */ };
 
 static struct json_object *put_body(struct move *m)
 {
@@ -77,6 +81,20 @@ static bool take_disks(struct move *m, struct json_object *reply, struct err *e)
     return true;
 }
 
+/* In our journal before the first byte is written, as it is in that of the destination. */
+static bool take_opening(struct move *m, struct json_object *reply, struct err *e)
+{
+    const char *opening;
+
+    if (!json_get_str(reply, "opening", &opening, e))
+        return false;
+    if (!paths_id_ok(opening))
+        return err_set(e, ERR_PROTO, 0, "the agent's opening is not one");
+    snprintf(m->opening, sizeof m->opening, "%s", opening);
+    return journal_step(m->journal, "opened",
+                        json_add_str(json_new(), "opening", opening), e);
+}
+
 static bool make_images(struct move *m, struct err *e)
 {
     AUTO(json_put) struct json_object *r = NULL;
@@ -85,7 +103,110 @@ static bool make_images(struct move *m, struct err *e)
     snprintf(path, sizeof path, "/moves/%s", m->id);
     m->prepared = true; /* whatever happens to the answer, DELETE is owed */
     return link_call(m->link, "PUT", path, put_body(m), PREPARE_MS, m->user, &r, e) &&
-           check_not_shared(r, e) && take_disks(m, r, e);
+           check_not_shared(r, e) && take_disks(m, r, e) && take_opening(m, r, e);
+}
+
+static bool reopen(struct move *m, struct json_object **reply, struct err *e)
+{
+    char path[64];
+
+    snprintf(path, sizeof path, "/moves/%s/reopen", m->id);
+    return link_call(m->link, "POST", path,
+                     json_add_str(json_new(), "after", m->opening), REOPEN_MS, m->user,
+                     reply, e) &&
+           take_opening(m, *reply, e);
+}
+
+bool prepare_reopen(struct move *m, struct err *e)
+{
+    AUTO(json_put) struct json_object *r = NULL;
+
+    return reopen(m, &r, e);
+}
+
+/* --- an earlier try --- */
+
+/* The QEMU that it watched, and in it its bitmaps. */
+static bool adopt(struct move *m, struct err *e)
+{
+    const struct kept *const k = m->kept;
+    char boot[PROC_BOOT_ID];
+
+    if (strcmp(k->boot_id, proc_boot_id(boot)) != 0 ||
+        k->pid != (uint64_t)m->facts.pid ||
+        k->pid_start != proc_start_time(m->facts.pid))
+        return err_set(e, ERR_REFUSED, 0, "the guest was started anew since");
+    return blk_bitmaps_adopt(&m->blk, e);
+}
+
+/* Nothing of what the images hold is trusted. */
+static void distrust(struct move *m)
+{
+    m->adopted = m->unproved = false;
+    for (size_t i = 0; i < m->plan.n; i++) {
+        m->copies[i].safe = 0;
+        m->copies[i].compare = m->resume;
+    }
+}
+
+/* What of it this move goes on with; nothing is changed yet. */
+static void look_at_kept(struct move *m)
+{
+    char a[UNITS_LEN], b[UNITS_LEN];
+    uint64_t bytes, size;
+    struct err e = { 0 };
+
+    if (m->kept == NULL)
+        return;
+    m->resume = m->kept->there;
+    if (!m->resume) {
+        log_warn("resume", "%s has nothing of the earlier try any more: all is copied",
+                 m->cfg->dest.host);
+        return;
+    }
+    snprintf(m->opening, sizeof m->opening, "%s", m->kept->opening);
+    m->adopted = m->unproved = adopt(m, &e);
+    for (size_t i = 0; i < m->plan.n; i++)
+        m->copies[i].safe = m->kept->disks[i].safe;
+    if (!m->adopted) {
+        log_warn("resume", "%s: all is copied again", e.msg);
+        distrust(m);
+        return;
+    }
+    kept_amount(m->kept, &bytes, &size);
+    log_warn("resume", "going on from an earlier try: %s of %s are there",
+             units_size(a, bytes), units_size(b, size));
+}
+
+/* The destination has not what we left there. */
+static bool is_other(const struct err *e)
+{
+    return (e->kind == ERR_REFUSED && e->os != EBUSY) || e->kind == ERR_SYS;
+}
+
+static bool begin_anew(struct move *m, struct err *e)
+{
+    m->resume = false;
+    distrust(m);
+    return kept_write(m, e) && owner_abort(m, e);
+}
+
+static bool open_images(struct move *m, struct err *e)
+{
+    AUTO(json_put) struct json_object *r = NULL;
+    struct err why = { 0 };
+
+    if (!m->resume)
+        return make_images(m, e);
+    m->prepared = true;
+    if (reopen(m, &r, &why))
+        return take_disks(m, r, e);
+    if (!is_other(&why)) {
+        *e = why;
+        return false;
+    }
+    log_warn("resume", "%s: %s: all is copied again", m->cfg->dest.host, why.msg);
+    return begin_anew(m, e) && make_images(m, e);
 }
 
 static bool make_definitions(struct move *m, struct err *e)
@@ -109,6 +230,8 @@ static struct json_object *journal_facts(struct move *m)
     char boot[PROC_BOOT_ID];
 
     json_add_str(o, "role", "src");
+    json_add_str(o, "opening", m->opening);
+    json_add_obj(o, "disks", kept_disks(m));
     json_add_str(o, "boot_id", proc_boot_id(boot));
     json_add_u64(o, "pid", (uint64_t)m->facts.pid);
     return json_add_u64(o, "pid_start", proc_start_time(m->facts.pid));
@@ -128,27 +251,35 @@ static bool watch_qemu(struct move *m, struct err *e)
 bool prepare_run(struct move *m, struct err *e)
 {
     move_enter(m, MOVE_PREPARE);
-    if (!watch_qemu(m, e) || !dir_private(PATHS_STATE, e) ||
-        !journal_open(m->state_dir, &m->journal, e) ||
-        !journal_step(m->journal, "prepared", journal_facts(m), e) ||
-        !guard_start(m, e) || !fault_point("prepare", e))
+    if (!watch_qemu(m, e) || !dir_private(PATHS_STATE, e))
         return false;
-    return make_images(m, e) && make_definitions(m, e) && copy_open(m, e) &&
+    look_at_kept(m);
+    m->tracking = m->adopted;
+    if (!journal_open(m->state_dir, &m->journal, e) ||
+        !journal_step(m->journal, "prepared", journal_facts(m), e))
+        return false;
+    kept_noted(m);
+    if (!guard_start(m, e) || !fault_point("prepare", e))
+        return false;
+    return open_images(m, e) && make_definitions(m, e) && copy_open(m, e) &&
            fault_point("prepare.done", e);
 }
 
 void prepare_undo(struct move *m)
 {
+    if (m->tracking) /* a try that came no further with what it took up */
+        track_undo(m);
     if (m->source_unknown) {
         log_warn("undo", "this host's libvirt does not answer: the guard goes on");
         return;
     }
     slow_left(m);
-    if (m->prepared)
+    if (!kept_make(m, true) && m->prepared)
         owner_abort_destination(m);
     m->prepared = false;
     guard_bye(m);
     journal_close(m->journal);
     m->journal = NULL;
-    journal_remove(m->state_dir);
+    if (!m->keeping)
+        journal_remove(m->state_dir);
 }

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/proc.h"
+#include "base/units.h"
 #include "base/unix.h"
 #include "migrate/recover-int.h"
 #include "migrate/rescue.h"
@@ -76,6 +77,10 @@ static void read_step(struct job *j, const char *step, struct json_object *entry
         read_memory(&j->r, entry);
     } else if (strcmp(step, "slowed") == 0) {
         read_slowed(&j->r, entry);
+    } else if (strcmp(step, "prepared") == 0) { /* what was before is settled */
+        *p = (struct past){ .at = RECOVER_JOURNAL_BEFORE };
+        rescue_forget(&j->r);
+        read_memory(&j->r, entry);
     } else if (strcmp(step, "suspending") == 0) {
         p->suspending = true;
     } else if (strcmp(step, "taken-back") == 0) {
@@ -254,6 +259,20 @@ static bool abort_destination(struct job *j, struct err *e)
     return owner_abort(m, e);
 }
 
+static void note_kept(struct job *j)
+{
+    const struct move *const m = j->r.move;
+    char a[UNITS_LEN], b[UNITS_LEN];
+    uint64_t bytes, size;
+
+    kept_amount(m->kept, &bytes, &size);
+    recover_note(
+        j->out,
+        "what was copied to %.100s (%s of %s), for the same command; to give it "
+        "up: snmigrate discard %.8s",
+        m->cfg->dest.host, units_size(a, bytes), units_size(b, size), m->id);
+}
+
 static bool act_keep(struct job *j, struct err *e)
 {
     struct move *const m = j->r.move;
@@ -270,7 +289,10 @@ static bool act_keep(struct job *j, struct err *e)
     recover_did(j->out, "%s",
                 j->known.src == RECOVER_SRC_PAUSED ? "resumed it at the source"
                                                    : "kept it at the source");
-    if (!abort_destination(j, &ae))
+    const bool kept = kept_make(m, j->known.dst != RECOVER_DST_UNKNOWN);
+    if (kept)
+        note_kept(j);
+    if ((!kept || j->known.dst == RECOVER_DST_UNKNOWN) && !abort_destination(j, &ae))
         recover_left(j->out, "on %.100s: %.290s", m->cfg->dest.host, ae.msg);
     rescue_tidy(&j->r);
     take_notes(j);
@@ -411,6 +433,8 @@ static bool deal(struct job *j, bool *over, struct err *e)
         !watcher_start(m, e)) /* it hangs up on who does not answer */
         return false;
     m->released = true; /* no signal cancels, and a new dial is worth it */
+    m->no_keep =
+        j->known.word == RECOVER_WORD_SOURCE; /* who wants nothing of it there */
     j->known.journal = j->past.at;
     j->known.src = look_at_source(j);
     j->known.dst = look_at_destination(j);

@@ -8,6 +8,7 @@
 #include "base/journal.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "migrate/kept.h"
 #include "migrate/recover-int.h"
 #include "tunnel/link.h"
 #include "virt/virt.h"
@@ -235,6 +236,9 @@ static bool deal(void *ctx, const char *id, struct err *e)
     first = journal_find(entries, "prepared");
     if (first == NULL || !names(first, r) || !is_meant(f->cfg->what, r))
         return true;
+    /* It has an owner, and waits for the same command, or for "discard". */
+    if (kept_is_settled(entries) && (r->at_source || f->cfg->what == NULL))
+        return true;
     if (r->at_source ? recover_source(f->cfg, entries, r)
                      : recover_arrival(f->cfg, entries, r))
         f->each(f->ctx, r);
@@ -254,5 +258,7 @@ bool recover_run(const struct recover_cfg *cfg, recover_each each, void *ctx,
         return true;
     err_set(e, ERR_REFUSED, 0, "this host has no unfinished move of '%s'",
             log_clean(shown, sizeof shown, cfg->what));
-    return err_next(e, "Without a name it looks at all of them.");
+    return err_next(e,
+                    "Without a name it looks at all of them; with what a move has kept "
+                    "the same command goes on.");
 }

@@ -86,10 +86,16 @@ bool rescue_init(struct rescue *r, struct json_object *facts, struct cancel *can
     return true;
 }
 
-void rescue_fini(struct rescue *r)
+void rescue_forget(struct rescue *r)
 {
     while (r->nrestore > 0)
         free(r->restore[--r->nrestore]);
+    r->downtime_ms = 0;
+}
+
+void rescue_fini(struct rescue *r)
+{
+    rescue_forget(r);
     move_free(r->move);
 }
 
@@ -109,7 +115,8 @@ bool rescue_take_back(struct rescue *r, struct err *e)
     if (proc_ended(m->qemu_pidfd))
         return true;
     log_warn("rescue", "%s stays on this host", m->facts.name);
-    if (!blk_cleanup(m->dom, m->id, &ce)) {
+    m->keeping = kept_may(m) && blk_keep(m->dom, m->id, &ce);
+    if (!m->keeping && !blk_cleanup(m->dom, m->id, &ce)) {
         log_warn("rescue", "cleaning up in QEMU: %s", ce.msg);
         move_left(m, "on this host: bitmaps or exports in QEMU (%s)", ce.msg);
     }
@@ -163,6 +170,7 @@ void rescue_tidy(struct rescue *r)
     owner_autostart(m);
     journal_close(m->journal);
     m->journal = NULL;
-    journal_remove(m->state_dir);
+    if (!m->keeping)
+        journal_remove(m->state_dir);
     dirs_remove(m);
 }

@@ -28,16 +28,19 @@ void rescue_fini(struct rescue *r);
 /* A command that puts back what was changed to slow the guest; the first that was told of a
  * thing is what was there at first. */
 void rescue_restore(struct rescue *r, const char *text);
+/* What was told so far is of an earlier try. */
+void rescue_forget(struct rescue *r);
 
 /* The source QEMU lives: end its job, resume it if ->move says that it ran, remove what
- * the move has put into it.  true also where it died meanwhile (proc_ended).  false:
+ * the move has put into it, but for what kept_make() is to keep.  true also where it died meanwhile (proc_ended).  false:
  * libvirt cannot say where the guest stands; everything is left as it is. */
 MUST_CHECK bool rescue_take_back(struct rescue *r, struct err *e);
 /* The source QEMU is dead: COMMIT until answered.  Errors: ERR_GUEST, ERR_UNRESOLVED. */
 MUST_CHECK bool rescue_forward(struct rescue *r, struct err *e);
 /* It runs at the destination: finish at both hosts; what is left is in ->move. */
 void rescue_finish(struct rescue *r);
-/* The source has it: remove the journal and what else the move has left on this host. */
+/* The source has it: remove the journal, unless what was copied is kept, and what else the
+ * move has left on this host. */
 void rescue_tidy(struct rescue *r);
 
 #endif

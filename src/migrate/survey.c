@@ -198,8 +198,9 @@ bool forecast_run(struct move *m, struct err *e)
     if (m->cfg->forecast_ms == 0)
         return true;
     move_enter(m, MOVE_FORECAST);
-    /* The lock is ours: whatever has our prefix was left by one that is dead. */
-    if (!blk_cleanup(m->dom, NULL, &why))
+    /* The lock is ours: whatever has our prefix was left by one that is dead, or is what a
+     * move has kept. */
+    if (!blk_cleanup_others(m->dom, m->kept != NULL ? m->kept->id : NULL, &why))
         log_debug("forecast", "cleaning up in QEMU: %s", why.msg);
     m->tracking = true;
     if (!blk_server_start(&m->blk, e) || !watch_guest(m, &s, e) || !rehearse(m, &p, e))

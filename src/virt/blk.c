@@ -264,6 +264,15 @@ bool blk_bitmaps_settle(struct blk *b, struct err *e)
     return blk_dirty(b, NULL, e);
 }
 
+bool blk_bitmaps_adopt(struct blk *b, struct err *e)
+{
+    AUTO(json_put) struct json_object *blocks = NULL;
+
+    return query_block(b->dom, &blocks, e) &&
+           blkqmp_adopt(b, blocks, &b->generation, e) &&
+           blkqmp_verify(b, blocks, NULL, e);
+}
+
 bool blk_bitmap_drop(struct blk *b, struct err *e)
 {
     return transact(b, blkqmp_drop(b), e);
@@ -361,6 +370,7 @@ bool blk_activate(struct blk *b, size_t i, struct err *e)
 struct sweep {
     struct vdom *dom;
     const char *prefix;
+    const char *spared; /* bitmaps with this prefix stay; NULL: none */
     bool ok;
     struct err first;
 };
@@ -376,6 +386,9 @@ static void swept(struct sweep *s, bool ok, const struct err *e)
 static bool remove_bitmap(void *ctx, const char *node, const char *name, struct err *e)
 {
     struct sweep *const s = ctx;
+
+    if (s->spared != NULL && strncmp(name, s->spared, strlen(s->spared)) == 0)
+        return true;
     struct json_object *const args =
         json_add_str(json_add_str(json_new(), "node", node), "name", name);
 
@@ -441,25 +454,82 @@ static bool has_qemu(struct vdom *dom)
     return !vdom_state(dom, &run, &why, &e) || (run != VDOM_NONE && run != VDOM_OFF);
 }
 
+/* All but the bitmaps, which @bitmaps deals with in the middle of it. */
+static bool cleanup(struct sweep *s, void (*bitmaps)(struct sweep *s), struct err *e)
+{
+    struct err why;
+
+    s->ok = true;
+    if (has_qemu(s->dom)) {
+        swept(s, unexport_all(s->dom, s->prefix, 0, &why), &why);
+        bitmaps(s);
+        swept(s, throttle_sweep(s->dom, s->prefix, &why), &why);
+        sweep_server(s);
+    }
+    if (s->ok || !has_qemu(s->dom))
+        return true;
+    *e = s->first;
+    return err_wrap(e, "cleaning up in QEMU");
+}
+
 bool blk_cleanup(struct vdom *dom, const char *id, struct err *e)
 {
     char prefix[32], sock[PATHS_SOCK_MAX];
-    struct sweep s = { .dom = dom, .prefix = prefix, .ok = true };
+    struct sweep s = { .dom = dom, .prefix = prefix };
     struct err why;
 
     blkqmp_prefix(prefix, id);
-    if (has_qemu(dom)) {
-        swept(&s, unexport_all(dom, prefix, 0, &why), &why);
-        sweep_bitmaps(&s);
-        swept(&s, throttle_sweep(dom, prefix, &why), &why);
-        sweep_server(&s);
-    }
+    const bool ok = cleanup(&s, sweep_bitmaps, e);
     if (s.ok && id != NULL && nbdsock_in_run(prefix, sock, &why))
         unlink(sock); /* of a QEMU that ended before us */
-    if (s.ok || !has_qemu(dom))
-        return true;
-    *e = s.first;
-    return err_wrap(e, "cleaning up in QEMU");
+    return ok;
+}
+
+bool blk_cleanup_others(struct vdom *dom, const char *spared, struct err *e)
+{
+    char prefix[32], keep[32];
+    struct sweep s = { .dom = dom, .prefix = prefix };
+
+    blkqmp_prefix(prefix, NULL);
+    if (spared != NULL) {
+        blkqmp_prefix(keep, spared);
+        s.spared = keep;
+    }
+    return cleanup(&s, sweep_bitmaps, e);
+}
+
+static void merge_bitmaps(struct sweep *s)
+{
+    AUTO(json_put) struct json_object *nodes = NULL;
+    struct json_object *args = NULL;
+    unsigned n = 0;
+    struct err e;
+    const bool ok = vdom_qmp(s->dom, "query-named-block-nodes",
+                             json_add_bool(json_new(), "flat", true), &nodes, &e) &&
+                    blkqmp_merge(nodes, s->prefix, &args, &n, &e) &&
+                    (n > 0 || err_set(&e, ERR_REFUSED, 0, "no bitmap is left"));
+
+    swept(s, ok && (args == NULL || vdom_qmp(s->dom, "transaction", args, NULL, &e)),
+          &e);
+}
+
+bool blk_keep(struct vdom *dom, const char *id, struct err *e)
+{
+    char prefix[32], sock[PATHS_SOCK_MAX];
+    struct sweep s = { .dom = dom, .prefix = prefix };
+    struct err why;
+
+    blkqmp_prefix(prefix, id);
+    (void)!cleanup(&s, merge_bitmaps, e);
+    if (!s.ok) {
+        *e = s.first;
+        return false;
+    }
+    if (!has_qemu(dom))
+        return err_set(e, ERR_REFUSED, 0, "its QEMU has ended");
+    if (nbdsock_in_run(prefix, sock, &why))
+        unlink(sock);
+    return true;
 }
 
 void blk_forget(const char *id)

@@ -56,6 +56,9 @@ MUST_CHECK bool blk_bitmaps_unrotate(struct blk *b, struct err *e);
 /* After a failure, when it is not known how far a rotation or a round came: as after
  * blk_bitmaps_unrotate() where there is a frozen bitmap, and nothing where there is none. */
 MUST_CHECK bool blk_bitmaps_settle(struct blk *b, struct err *e);
+/* Go on with the bitmaps that blk_keep() left: changes nothing in QEMU.
+ * Errors: ERR_REFUSED they are not there, or not fit. */
+MUST_CHECK bool blk_bitmaps_adopt(struct blk *b, struct err *e);
 /* Remove the frozen bitmap (the round was copied and flushed). */
 MUST_CHECK bool blk_bitmap_drop(struct blk *b, struct err *e);
 /* Dirty bytes of the active (recording) bitmap of each disk, in the order of ->disks;
@@ -76,7 +79,12 @@ MUST_CHECK bool blk_activate(struct blk *b, size_t i, struct err *e);
  * NULL) and the limits in throttle groups named so, then the NBD server if it is ours and no export is left.  For the end, for undo,
  * for the guard.  Goes on after a failure and returns the first. */
 MUST_CHECK bool blk_cleanup(struct vdom *dom, const char *id, struct err *e);
-/* The same where QEMU is dead, and all but the server's socket went with it. */
+/* The same, but one bitmap of the move @id stays on each disk and goes on recording: it
+ * marks all that any bitmap of it did.  Errors: ERR_REFUSED also where there is none. */
+MUST_CHECK bool blk_keep(struct vdom *dom, const char *id, struct err *e);
+/* blk_cleanup() of all moves, but that the bitmaps of @spared stay; NULL: of none. */
+MUST_CHECK bool blk_cleanup_others(struct vdom *dom, const char *spared, struct err *e);
+/* blk_cleanup() where QEMU is dead, and all but the server's socket went with it. */
 void blk_forget(const char *id);
 
 #endif

@@ -1,7 +1,10 @@
 #include "virt/blkqmp.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "base/mem.h"
 
 /* ---- names ------------------------------------------------------------------------- */
 
@@ -40,9 +43,14 @@ static struct json_object *strings(const char *one)
 }
 
 /* {"node": N, "name": B}, which all bitmap commands take. */
+static struct json_object *bitmap_on(const char *node, const char *name)
+{
+    return json_add_str(json_add_str(json_new(), "node", node), "name", name);
+}
+
 static struct json_object *bitmap_of(const struct blkdisk *d, const char *name)
 {
-    return json_add_str(json_add_str(json_new(), "node", d->node), "name", name);
+    return bitmap_on(d->node, name);
 }
 
 static void action(struct json_object *actions, const char *type,
@@ -62,11 +70,11 @@ static void add_bitmap(struct json_object *actions, const struct blkdisk *d,
     action(actions, "block-dirty-bitmap-add", json_add_bool(data, "persistent", false));
 }
 
-static void merge_bitmap(struct json_object *actions, const struct blkdisk *d,
+static void merge_bitmap(struct json_object *actions, const char *node,
                          const char *from, const char *into)
 {
     struct json_object *const data =
-        json_add_str(json_add_str(json_new(), "node", d->node), "target", into);
+        json_add_str(json_add_str(json_new(), "node", node), "target", into);
 
     action(actions, "block-dirty-bitmap-merge",
            json_add_obj(data, "bitmaps", strings(from)));
@@ -110,7 +118,7 @@ struct json_object *blkqmp_unrotate(const struct blk *b)
     blkqmp_bitmap(b, b->generation, now);
     blkqmp_bitmap(b, b->generation - 1, frozen);
     for (size_t i = 0; i < b->ndisks; i++) {
-        merge_bitmap(actions, &b->disks[i], frozen, now);
+        merge_bitmap(actions, b->disks[i].node, frozen, now);
         action(actions, "block-dirty-bitmap-remove", bitmap_of(&b->disks[i], frozen));
     }
     return transaction(actions);
@@ -399,6 +407,96 @@ bool blkqmp_verify(const struct blk *b, struct json_object *blocks, uint64_t *di
                     "Run the command again, and add or remove no disk until it ends");
 }
 
+/* "snm-1a2b3c4d-3" with that prefix: 3.  false: another name. */
+static bool generation_of(struct json_object *bitmap, const char *prefix, unsigned *out)
+{
+    struct json_object *o;
+    char back[BLKQMP_NAME];
+
+    if (!json_object_object_get_ex(bitmap, "name", &o) ||
+        !json_object_is_type(o, json_type_string))
+        return false;
+    const char *const name = json_object_get_string(o);
+    if (strncmp(name, prefix, strlen(prefix)) != 0)
+        return false;
+    *out = (unsigned)strtoul(name + strlen(prefix), NULL, 10);
+    snprintf(back, sizeof back, "%.32s%u", prefix, *out);
+    return strcmp(back, name) == 0;
+}
+
+/* Whether it can be relied on for what it has not marked. */
+static bool is_sound(struct json_object *bitmap, struct err *e)
+{
+    bool recording, busy, persistent, inconsistent = false;
+    uint64_t granularity;
+
+    if (!json_get_bool(bitmap, "recording", &recording, e) ||
+        !json_get_bool(bitmap, "busy", &busy, e) ||
+        !json_get_bool(bitmap, "persistent", &persistent, e) ||
+        !json_get_u64(bitmap, "granularity", &granularity, e) ||
+        (json_has(bitmap, "inconsistent") &&
+         !json_get_bool(bitmap, "inconsistent", &inconsistent, e)))
+        return false;
+    if (recording && !busy && !persistent && !inconsistent &&
+        granularity == BLKQMP_GRANULARITY)
+        return true;
+    return err_set(e, ERR_REFUSED, 0, "its dirty bitmap is not as it was left");
+}
+
+static struct json_object *bitmaps_in(struct json_object *entry)
+{
+    struct json_object *inserted, *list;
+
+    return json_object_object_get_ex(entry, "inserted", &inserted) &&
+                   json_object_object_get_ex(inserted, "dirty-bitmaps", &list) &&
+                   json_object_is_type(list, json_type_array)
+               ? list
+               : NULL;
+}
+
+/* Exactly one of ours; more were left by something that was cut short. */
+static bool adopt_disk(const struct blk *b, const struct blkdisk *d,
+                       struct json_object *blocks, unsigned *generation, struct err *e)
+{
+    struct json_object *const entry = entry_of(blocks, d->qdev);
+    struct json_object *const list = entry != NULL ? bitmaps_in(entry) : NULL;
+    struct json_object *hit = NULL;
+    unsigned g;
+
+    for (size_t i = 0; list != NULL && i < json_object_array_length(list); i++) {
+        struct json_object *const bitmap = json_object_array_get_idx(list, i);
+
+        if (!generation_of(bitmap, b->prefix, &g))
+            continue;
+        if (hit != NULL)
+            return err_set(e, ERR_REFUSED, 0, "it has more than one dirty bitmap");
+        hit = bitmap;
+        *generation = g;
+    }
+    if (hit == NULL)
+        return err_set(e, ERR_REFUSED, 0, "its dirty bitmap is gone");
+    return is_sound(hit, e);
+}
+
+bool blkqmp_adopt(const struct blk *b, struct json_object *blocks, unsigned *generation,
+                  struct err *e)
+{
+    unsigned g = 0;
+
+    if (!need_array(blocks, "query-block", e))
+        return false;
+    if (b->ndisks == 0)
+        return err_set(e, ERR_REFUSED, 0, "no disks");
+    for (size_t i = 0; i < b->ndisks; i++) {
+        if (!adopt_disk(b, &b->disks[i], blocks, &g, e))
+            return err_wrap(e, "disk %s", b->disks[i].target);
+        if (i > 0 && g != *generation)
+            return err_set(e, ERR_REFUSED, 0, "the dirty bitmaps are not of one round");
+        *generation = g;
+    }
+    return true;
+}
+
 bool blkqmp_usage(const struct blk *b, struct json_object *blocks, size_t i,
                   uint64_t *virtual_bytes, uint64_t *allocated, struct err *e)
 {
@@ -463,6 +561,70 @@ static bool node_bitmaps(struct json_object *node, const char *prefix, blkqmp_ea
             (starts_with(name, prefix) && !each(ctx, node_name, name, e)))
             return false;
     }
+    return true;
+}
+
+/* Of one node: all of ours into the newest. */
+static bool merge_node(struct json_object *node, const char *prefix,
+                       struct json_object *actions, unsigned *n, struct err *e)
+{
+    struct json_object *list, *newest = NULL;
+    const char *node_name, *into, *name;
+    unsigned g, most = 0;
+    bool recording;
+
+    if (!json_has(node, "dirty-bitmaps"))
+        return true;
+    if (!json_get_array(node, "dirty-bitmaps", &list, e) ||
+        !json_get_str(node, "node-name", &node_name, e))
+        return false;
+    for (size_t i = 0; i < json_object_array_length(list); i++) {
+        struct json_object *const bitmap = json_object_array_get_idx(list, i);
+
+        if (generation_of(bitmap, prefix, &g) && (newest == NULL || g > most)) {
+            newest = bitmap;
+            most = g;
+        }
+    }
+    if (newest == NULL)
+        return true;
+    ++*n;
+    if (!json_get_str(newest, "name", &into, e) ||
+        !json_get_bool(newest, "recording", &recording, e))
+        return false;
+    if (!recording)
+        return err_set(e, ERR_REFUSED, 0, "bitmap %s does not record", into);
+    for (size_t i = 0; i < json_object_array_length(list); i++) {
+        struct json_object *const bitmap = json_object_array_get_idx(list, i);
+
+        if (bitmap == newest || !generation_of(bitmap, prefix, &g))
+            continue;
+        if (!json_get_str(bitmap, "name", &name, e))
+            return false;
+        merge_bitmap(actions, node_name, name, into);
+        action(actions, "block-dirty-bitmap-remove", bitmap_on(node_name, name));
+    }
+    return true;
+}
+
+bool blkqmp_merge(struct json_object *nodes, const char *prefix,
+                  struct json_object **args, unsigned *n, struct err *e)
+{
+    AUTO(json_put) struct json_object *actions = json_object_new_array();
+
+    *n = 0;
+    *args = NULL;
+    if (!need_array(nodes, "query-named-block-nodes", e))
+        return false;
+    for (size_t i = 0; i < json_object_array_length(nodes); i++) {
+        struct json_object *const node = json_object_array_get_idx(nodes, i);
+
+        if (!need_object(node, "query-named-block-nodes", e) ||
+            !merge_node(node, prefix, actions, n, e))
+            return false;
+    }
+    if (json_object_array_length(actions) > 0)
+        *args = transaction(ptr_steal(&actions));
     return true;
 }
 

@@ -55,6 +55,17 @@ MUST_CHECK bool blkqmp_verify(const struct blk *b, struct json_object *blocks,
 /* Whether every disk has the bitmap of that generation. */
 bool blkqmp_has_generation(const struct blk *b, struct json_object *blocks,
                            unsigned generation);
+/* Whether one bitmap of ->prefix is on every disk, of one generation and fit to be gone on
+ * with: it records, nobody uses it, and it is as blkqmp_start() makes them.
+ * Errors: ERR_REFUSED what is wrong; ERR_PROTO. */
+MUST_CHECK bool blkqmp_adopt(const struct blk *b, struct json_object *blocks,
+                             unsigned *generation, struct err *e);
+/* Arguments of "transaction" that leave one bitmap of @prefix on each node of the answer of
+ * query-named-block-nodes, the newest, which then marks what the others did.  *n: how many
+ * nodes have one; NULL: there is nothing to merge.
+ * Errors: ERR_REFUSED the newest does not record; ERR_PROTO. */
+MUST_CHECK bool blkqmp_merge(struct json_object *nodes, const char *prefix,
+                             struct json_object **args, unsigned *n, struct err *e);
 /* image.virtual-size and image.actual-size of that disk. */
 MUST_CHECK bool blkqmp_usage(const struct blk *b, struct json_object *blocks, size_t i,
                              uint64_t *virtual_bytes, uint64_t *allocated,

@@ -237,6 +237,7 @@ source_reboots() {
     lab reboot a
     expect_state a 'shut off'
     recover a 0 destination brought
+    on b virsh -q autostart vm --disable
     at_destination
 }
 

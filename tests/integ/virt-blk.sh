@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Dirty bitmaps and NBD exports in a real QEMU: a full cycle, what cleans up after a move
-# that died, servers of other programs left alone, and a disk set that changes is noticed.
+# that died, what is kept of one that was stopped, servers of other programs left alone, and a
+# disk set that changes is noticed.
 # timeout: 180
 . "$(dirname "$0")/virt.bash"
 
@@ -18,6 +19,7 @@ live blk m1
 live blk-fd m1
 live blk-foreign m1
 live blk-cleanup m1
+live blk-keep m1
 
 lab run a qemu-img create -q -f raw /var/lib/images/new.raw 1M
 changed "vdb has another size" "virsh -q blockresize m1 vdb 100M"

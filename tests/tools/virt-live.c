@@ -11,6 +11,7 @@
  *   virt-live lost NAME CMD              the connection breaks when CMD (sh -c) runs
  *   virt-live blk-changed NAME CMD       bitmaps are on while CMD (sh -c) changes the disks
  *   virt-live blk-cleanup NAME           after a dead move: nothing is left
+ *   virt-live blk-keep NAME              a move that was stopped in a round is gone on with
  *   virt-live slow NAME                  disks and CPUs slowed, and as they were again
  *   virt-live check NAME URI             preflight; prints "LEVEL CODE WHAT" lines
  *   virt-live fits NAME URI              would what NAME is not run there?
@@ -616,6 +617,46 @@ static int run_blk_cleanup(struct virt *v, char **args)
     return 0;
 }
 
+/* A move that ended in a round, its frozen bitmap exported and a client connected: what that
+ * and the active one marked is in the one that is kept, which goes on recording. */
+static int run_blk_keep(struct virt *v, char **args)
+{
+    static const char other[] = "0123456789abcdef0123456789abcdef";
+    AUTO(vdom_free) struct vdom *d = find(v, args[0]);
+    AUTO(mem_free) struct blk *b = malloc(sizeof *b);
+    char name[64], bitmap[64];
+
+    CHECK(blk_cleanup(d, NULL, &e));
+    CHECK(!blk_keep(d, ID, &e) && e.kind == ERR_REFUSED); /* there is none */
+    blk_start(d, b);
+    CHECK(!blk_bitmaps_adopt(b, &e) && e.kind == ERR_REFUSED);
+    blk_bulk(b);
+    guest_io(b, 0, "write -P 30 1M 64k");
+    CHECK(blk_bitmaps_rotate(b, &e));
+    guest_io(b, 0, "write -P 31 4M 64k");
+    guest_io(b, 1, "write -P 32 4M 64k");
+    CHECK(blk_export(b, 0, true, name, bitmap, &e));
+    struct nbd_handle *nbd = client(b, name, bitmap);
+    CHECK(blk_keep(d, ID, &e));
+    nbd_close(nbd);
+    CHECK(count(d, "query-block-exports") == 0);
+    CHECK(access(b->sock, F_OK) != 0);
+    CHECK(blk_keep(d, ID, &e)); /* nothing to do */
+
+    CHECK(blk_cleanup(d, other, &e) && blk_cleanup_others(d, ID, &e));
+    guest_io(b, 1, "write -P 33 8M 64k");
+    blk_start(d, b); /* of the next process */
+    CHECK(blk_bitmaps_adopt(b, &e) && b->generation == 1);
+    dirty(b, 128 << 10, 128 << 10);
+    CHECK(blk_server_start(b, &e) && blk_bitmaps_rotate(b, &e));
+    CHECK(!blk_bitmaps_adopt(b, &e) && e.kind == ERR_REFUSED); /* in a round */
+    CHECK(blk_bitmaps_settle(b, &e));
+    dirty(b, 128 << 10, 128 << 10);
+    CHECK(blk_cleanup_others(d, other, &e));
+    expect_clean(d);
+    return 0;
+}
+
 static int run_blk_abandon(struct virt *v, char **args)
 {
     struct vdom *d = find(v, args[0]);
@@ -910,6 +951,7 @@ static const struct {
     { "blk-foreign", 1, run_blk_foreign },
     { "blk-changed", 2, run_blk_changed },
     { "blk-cleanup", 1, run_blk_cleanup },
+    { "blk-keep", 1, run_blk_keep },
     { "blk-abandon", 1, run_blk_abandon },
     { "slow", 1, run_slow },
     { "check", 2, run_check },

@@ -1057,12 +1057,12 @@ static void arrival__reopened_is_prepared_again(void **state)
     m.a = prepared(ID1);
     ram_flows(m.a, &m.src, &m.qemu);
     assert_ok(arrival_close(m.a, &e), e);
-    assert_ok(arrival_reopen(m.a, &e), e);
+    assert_ok(arrival_reopen(m.a, NULL, &e), e);
     expect_writable(m.a);
     m.a = reloaded(m.a);
     assert_int_equal(atomic_load(&m.a->step), ARRIVAL_PREPARED);
     assert_err(arrival_disk(m.a, "vda", &fd, &e), e, ERR_REFUSED); /* no writer yet */
-    assert_ok(arrival_reopen(m.a, &e), e);
+    assert_ok(arrival_reopen(m.a, NULL, &e), e);
     expect_writable(m.a);
     assert_ok(arrival_close(m.a, &e), e);
     assert_int_equal(atomic_load(&m.a->step), ARRIVAL_CLOSED);
@@ -1085,7 +1085,7 @@ static void arrival__reopened_drops_the_old_stream(void **state)
     (void)state;
     m.a = prepared(ID1);
     ram_flows(m.a, &m.src, &m.qemu);
-    assert_ok(arrival_reopen(m.a, &e), e);
+    assert_ok(arrival_reopen(m.a, NULL, &e), e);
     for (ssize_t k; (k = read(m.qemu, buf, sizeof buf)) > 0;)
         passed += k;
     assert_true(passed <= 9); /* of what was allowed; without the end */
@@ -1115,12 +1115,12 @@ static void arrival__reopen_refuses_another_file(void **state)
     (void)state;
     a = reloaded(a);
     assert_int_equal(rename(tmp_path("images/a.img"), tmp_path("b.img")), 0);
-    assert_err(arrival_reopen(a, &e), e, ERR_REFUSED);
+    assert_err(arrival_reopen(a, NULL, &e), e, ERR_REFUSED);
     AUTO(fd_close) int fd = open(tmp_path("images/a.img"), O_CREAT | O_RDWR, 0600);
     assert_int_equal(ftruncate(fd, MIB), 0);
-    assert_err(arrival_reopen(a, &e), e, ERR_REFUSED);
+    assert_err(arrival_reopen(a, NULL, &e), e, ERR_REFUSED);
     assert_int_equal(rename(tmp_path("b.img"), tmp_path("images/a.img")), 0);
-    assert_ok(arrival_reopen(a, &e), e);
+    assert_ok(arrival_reopen(a, NULL, &e), e);
     abort_away(a);
 }
 
@@ -1131,10 +1131,10 @@ static void arrival__released_cannot_be_reopened(void **state)
 
     (void)state;
     moving_released(&m, ID1);
-    assert_err(arrival_reopen(m.a, &e), e, ERR_REFUSED);
+    assert_err(arrival_reopen(m.a, NULL, &e), e, ERR_REFUSED);
     guest_is(VDOM_PAUSED, VDOM_WHY_USER, false);
     assert_ok(arrival_commit(m.a, true, clock_ms(), &e), e);
-    assert_err(arrival_reopen(m.a, &e), e, ERR_REFUSED);
+    assert_err(arrival_reopen(m.a, NULL, &e), e, ERR_REFUSED);
     finish_away(m.a);
     moving_free(&m);
 }
@@ -1150,7 +1150,7 @@ static void arrival__reopen_refuses_disks_of_a_guest_that_ran(void **state)
     ram_flows(m.a, &m.src, &m.qemu);
     assert_ok(arrival_close(m.a, &e), e);
     guest_is(VDOM_RUNNING, VDOM_WHY_OTHER, false);
-    assert_err(arrival_reopen(m.a, &e), e, ERR_REFUSED);
+    assert_err(arrival_reopen(m.a, NULL, &e), e, ERR_REFUSED);
     assert_int_equal(atomic_load(&m.a->step), ARRIVAL_CLOSED);
     guest_is(VDOM_NONE, VDOM_WHY_OTHER, false);
     assert_ok(arrival_abort(m.a, &e), e);
@@ -1164,10 +1164,88 @@ static void arrival__reopen_mends_after_a_killed_writer(void **state)
 
     (void)state;
     kill(a->writers[0].proc.pid, SIGKILL);
-    assert_ok(arrival_reopen(a, &e), e);
+    assert_ok(arrival_reopen(a, NULL, &e), e);
     expect_writable(a);
     assert_ok(arrival_close(a, &e), e);
     abort_away(a);
+}
+
+/* The newest opening, and any before it, but none that this journal never had. */
+static void arrival__reopen_knows_what_it_goes_on_from(void **state)
+{
+    struct arrival *a = prepared(ID1);
+    char first[PATHS_ID_LEN + 1];
+    struct err e;
+
+    (void)state;
+    memcpy(first, a->opening, sizeof first);
+    assert_true(paths_id_ok(first));
+    assert_ok(arrival_reopen(a, first, &e), e);
+    assert_true(paths_id_ok(a->opening));
+    assert_string_not_equal(a->opening, first);
+    a = reloaded(a);
+    assert_err(arrival_reopen(a, ID2, &e), e, ERR_REFUSED);
+    assert_int_equal(e.os, ESTALE);
+    assert_ok(arrival_reopen(a, first, &e), e); /* the one between was not used */
+    memcpy(first, a->opening, sizeof first);
+    expect_writable(a);
+    a = reloaded(a);
+    assert_ok(arrival_reopen(a, first, &e), e);
+    expect_writable(a);
+    /* The source is of an earlier time: it does not know what was written since. */
+    assert_err(arrival_reopen(a, first, &e), e, ERR_REFUSED);
+    assert_int_equal(e.os, ESTALE);
+    memcpy(first, a->opening, sizeof first);
+    assert_ok(arrival_keep(a, &e), e);
+    assert_string_not_equal(a->opening, first);
+    assert_ok(arrival_reopen(a, first, &e), e); /* the answer was lost */
+    abort_away(a);
+}
+
+/* Nothing but images and journal, and a later agent goes on from it. */
+static void arrival__kept_is_gone_on_with_later(void **state)
+{
+    struct moving m;
+    struct err e;
+    int fd;
+
+    (void)state;
+    m.a = prepared(ID1);
+    ram_flows(m.a, &m.src, &m.qemu);
+    assert_ok(arrival_close(m.a, &e), e);
+    assert_ok(arrival_keep(m.a, &e), e);
+    assert_ok(arrival_keep(m.a, &e), e); /* the answer was lost */
+    assert_err(arrival_disk(m.a, "vda", &fd, &e), e, ERR_REFUSED);
+    assert_int_equal(access(m.a->run_dir, F_OK), -1);
+    assert_int_equal(access(m.a->ram_dir, F_OK), -1);
+    assert_int_equal(access(tmp_path("images/a.img"), F_OK), 0);
+    m.a = reloaded(m.a);
+    assert_int_equal(atomic_load(&m.a->step), ARRIVAL_CLOSED);
+    assert_ok(arrival_keep(m.a, &e), e); /* by an agent that was asked for that only */
+    assert_ok(arrival_reopen(m.a, NULL, &e), e);
+    expect_writable(m.a);
+    assert_ok(arrival_abort(m.a, &e), e);
+    moving_free(&m);
+}
+
+static void arrival__released_or_run_is_not_kept(void **state)
+{
+    struct moving m;
+    struct err e;
+
+    (void)state;
+    m.a = prepared(ID1);
+    ram_flows(m.a, &m.src, &m.qemu);
+    assert_ok(arrival_close(m.a, &e), e);
+    guest_is(VDOM_RUNNING, VDOM_WHY_OTHER, false);
+    assert_err(arrival_keep(m.a, &e), e, ERR_REFUSED);
+    guest_is(VDOM_NONE, VDOM_WHY_OTHER, false);
+    assert_ok(arrival_abort(m.a, &e), e);
+    moving_free(&m);
+    moving_released(&m, ID1);
+    assert_err(arrival_keep(m.a, &e), e, ERR_REFUSED);
+    assert_ok(arrival_abort(m.a, &e), e);
+    moving_free(&m);
 }
 
 static void arrival__lost_after_release_delivers_ram_and_keeps_all(void **state)
@@ -1246,6 +1324,9 @@ int main(void)
         TEST_MOVE(arrival__released_cannot_be_reopened),
         TEST_MOVE(arrival__reopen_refuses_disks_of_a_guest_that_ran),
         TEST_MOVE(arrival__reopen_mends_after_a_killed_writer),
+        TEST_MOVE(arrival__reopen_knows_what_it_goes_on_from),
+        TEST_MOVE(arrival__kept_is_gone_on_with_later),
+        TEST_MOVE(arrival__released_or_run_is_not_kept),
         TEST_MOVE(arrival__lost_after_release_delivers_ram_and_keeps_all),
     };
 

@@ -420,6 +420,114 @@ static void blkqmp__bitmaps_are_chosen_by_prefix(void **state)
     assert_string_equal(s.last, "b/snm-1a2b3c4d-7");
 }
 
+/* ---- going on later ---------------------------------------------------------------------- */
+
+/* A disk as move() has it, with these bitmaps. */
+#define DISK(node, qdev, bitmaps) \
+    "{\"removable\":false,\"inserted\":{\"node-name\":\"" node \
+    "\"," IMAGE("1") ",\"dirty-bitmaps\":[" bitmaps "]},\"qdev\":\"" qdev "\"}"
+#define ON_VDA(bitmaps) \
+    DISK("libvirt-2-format", "/machine/peripheral/virtio-disk0/virtio-backend", bitmaps)
+#define ON_SDA(bitmaps) DISK("libvirt-1-storage", "scsi0-0-0-1", bitmaps)
+#define BITMAP_SO(name, recording, busy, persistent, granularity) \
+    "{\"name\":\"" name "\",\"recording\":" recording ",\"busy\":" busy \
+    ",\"persistent\":" persistent ",\"granularity\":" granularity ",\"count\":0}"
+#define BITMAP(name) BITMAP_SO(name, "true", "false", "false", "65536")
+
+static void blkqmp__sound_bitmaps_of_one_round_are_adopted(void **state)
+{
+    AUTO(json_put)
+    struct json_object *blocks =
+        parse("[" ON_VDA(BITMAP("other") "," BITMAP("snm-1a2b3c4d-7")) "," ON_SDA(
+            BITMAP("snm-1a2b3c4d-7") "," BITMAP("snm-99999999-8")) "]");
+    unsigned g = 0;
+
+    (void)state;
+    assert_ok(blkqmp_adopt(move(), blocks, &g, &e), e);
+    assert_int_equal(g, 7);
+}
+
+static void blkqmp__bitmaps_that_cannot_be_relied_on_are_not_adopted(void **state)
+{
+#define OWN "snm-1a2b3c4d-7"
+#define BAD(recording, busy, persistent, granularity) \
+    "[" ON_VDA(BITMAP(OWN)) "," ON_SDA( \
+        BITMAP_SO(OWN, recording, busy, persistent, granularity)) "]"
+    static const char *const bad[] = {
+        "[" ON_VDA(BITMAP(OWN)) "]",
+        "[" ON_VDA(BITMAP(OWN)) "," ON_SDA("") "]",
+        "[" ON_VDA(BITMAP(OWN)) "," ON_SDA(BITMAP("snm-1a2b3c4d-8")) "]",
+        "[" ON_VDA(BITMAP(OWN)) "," ON_SDA(BITMAP("snm-1a2b3c4d-7x")) "]",
+        "[" ON_VDA(BITMAP(OWN)) "," ON_SDA(BITMAP("snm-1a2b3c4d-07")) "]",
+        "[" ON_VDA(BITMAP(OWN)) "," ON_SDA(BITMAP("snm-99999999-7")) "]",
+        "[" ON_VDA(BITMAP(OWN) "," BITMAP("snm-1a2b3c4d-6")) "," ON_SDA(
+            BITMAP(OWN)) "]",
+        BAD("false", "false", "false", "65536"),
+        BAD("true", "true", "false", "65536"),
+        BAD("true", "false", "true", "65536"),
+        BAD("true", "false", "false", "4096"),
+        "[" ON_VDA(BITMAP(OWN)) "," ON_SDA("{\"name\":\"" OWN "\"}") "]",
+        "[" ON_VDA(BITMAP(OWN)) "," ON_SDA(
+            "{\"name\":\"" OWN "\",\"recording\":true,\"busy\":false,"
+            "\"persistent\":false,\"granularity\":65536,\"inconsistent\":true}") "]",
+        "{}",
+    };
+    unsigned g;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        AUTO(json_put) struct json_object *o = parse(bad[i]);
+
+        if (blkqmp_adopt(move(), o, &g, &e))
+            fail_msg("adopted: %s", bad[i]);
+    }
+}
+
+/* Whatever was going on: one is left on each node, the one that records. */
+static void blkqmp__merge_leaves_the_newest(void **state)
+{
+    AUTO(json_put)
+    struct json_object *nodes =
+        parse("[{\"node-name\":\"x\"},{\"node-name\":\"a\",\"dirty-bitmaps\":["
+              "{\"name\":\"snm-1a2b3c4d-9\",\"recording\":false},"
+              "{\"name\":\"snm-1a2b3c4d-10\",\"recording\":true},"
+              "{\"name\":\"snm-99999999-11\",\"recording\":true}]},"
+              "{\"node-name\":\"b\",\"dirty-bitmaps\":[{\"recording\":true},"
+              "{\"name\":\"snm-1a2b3c4d-10\",\"recording\":true}]}]");
+    struct json_object *args = NULL;
+    unsigned n = 0;
+
+    (void)state;
+    assert_ok(blkqmp_merge(nodes, "snm-1a2b3c4d-", &args, &n, &e), e);
+    assert_int_equal(n, 2);
+    assert_non_null(args);
+    expect(
+        args,
+        "{\"actions\":[{\"type\":\"block-dirty-bitmap-merge\",\"data\":{\"node\":\"a\","
+        "\"target\":\"snm-1a2b3c4d-10\",\"bitmaps\":[\"snm-1a2b3c4d-9\"]}},"
+        "{\"type\":\"block-dirty-bitmap-remove\",\"data\":{\"node\":\"a\","
+        "\"name\":\"snm-1a2b3c4d-9\"}}]}");
+    assert_ok(blkqmp_merge(nodes, "snm-99999999-", &args, &n, &e), e);
+    assert_int_equal(n, 1);
+    assert_null(args);
+    assert_ok(blkqmp_merge(nodes, "snm-00000000-", &args, &n, &e), e);
+    assert_int_equal(n, 0);
+}
+
+static void blkqmp__merge_into_one_that_does_not_record_is_refused(void **state)
+{
+    AUTO(json_put)
+    struct json_object *nodes =
+        parse("[{\"node-name\":\"a\",\"dirty-bitmaps\":["
+              "{\"name\":\"snm-1a2b3c4d-9\",\"recording\":true},"
+              "{\"name\":\"snm-1a2b3c4d-10\",\"recording\":false}]}]");
+    struct json_object *args;
+    unsigned n;
+
+    (void)state;
+    assert_err(blkqmp_merge(nodes, "snm-1a2b3c4d-", &args, &n, &e), e, ERR_REFUSED);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -445,6 +553,10 @@ int main(void)
         TEST(blkqmp__cdrom_may_come_and_go),
         TEST(blkqmp__exports_are_chosen_by_prefix),
         TEST(blkqmp__bitmaps_are_chosen_by_prefix),
+        TEST(blkqmp__sound_bitmaps_of_one_round_are_adopted),
+        TEST(blkqmp__bitmaps_that_cannot_be_relied_on_are_not_adopted),
+        TEST(blkqmp__merge_leaves_the_newest),
+        TEST(blkqmp__merge_into_one_that_does_not_record_is_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

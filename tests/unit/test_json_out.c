@@ -150,7 +150,7 @@ static void json_out__result_has_every_field(void **state)
         "'memory':0,'release':5,'load':20,'source_dead':10,'resume':8},"
         "'budget_ms':300,'forecast':null,'forecast_at_ms':null,'elapsed_ms':192000,'"
         "rounds':4,'retries':2,'redials':1,"
-        "'disk_bytes':10,'ram_bytes':20,'sent':30,'received':40,"
+        "'disk_bytes':10,'ram_bytes':20,'sent':30,'received':40,'kept':null,"
         "'disks':[{'target':'vda','source_path':'/a/x.img',"
         "'destination_path':'/b/x.img','format':'raw','size':50}],"
         "'left':['do this'],'notes':['kept that','and that'],"
@@ -167,6 +167,8 @@ static void json_out__failed_result_says_why(void **state)
                                    .where = MOVE_UNKNOWN,
                                    .pause_ms = -1,
                                    .budget_ms = 300,
+                                   .kept_bytes = 5,
+                                   .kept_size = 9,
                                    .pause = { .total_ms = -1 } };
     err_set(&result.err, ERR_CONNECT, 111, "hostb");
     err_next(&result.err, "Look there.");
@@ -179,7 +181,7 @@ static void json_out__failed_result_says_why(void **state)
         "'forecast':null,'forecast_at_ms':null,"
         "'elapsed_ms':0,'rounds':0,'retries':0,'redials':0,'disk_bytes':0,'ram_bytes':"
         "0,'sent':0,"
-        "'received':0,'disks':[],'left':[],'notes':[],"
+        "'received':0,'kept':{'bytes':5,'size':9},'disks':[],'left':[],'notes':[],"
         "'arrival':{'done':[],'failed':[]},'error':{'kind':'connect',"
         "'errno':111,'what':'hostb: Connection refused','next':'Look there.'}}");
 }

@@ -195,6 +195,18 @@ static void report__each_status_has_its_words(void **state)
     assert_failure(&cfg, r, false,
         "snmigrate: error: vda: dst: write of 65536 bytes at 3221225472\n"
         "snmigrate: Nothing is lost; the same command can be run again.\n");
+    r->kept_bytes = 1288490189;
+    r->kept_size = UINT64_C(4) << 30;
+    assert_report(&cfg, r,
+        "web01 was not moved to hostb.\n"
+        "What was copied is kept on hostb (1.2 GiB of 4.0 GiB): the same command goes on; to give it up: snmigrate discard web01\n"
+        "web01: running on hosta (source)\n");
+    assert_failure(&cfg, r, true,
+        "snmigrate: error: vda: dst: write of 65536 bytes at 3221225472\n"
+        "snmigrate: Nothing is lost; the same command can be run again.\n"
+        "snmigrate: What was copied is kept on hostb (1.2 GiB of 4.0 GiB): the same command goes on; to give it up: snmigrate discard web01\n"
+        "snmigrate: web01: running on hosta (source)\n");
+    r->kept_bytes = 0;
     r->status = 4;
     r->where = MOVE_UNKNOWN;
     assert_report(&cfg, r,

@@ -9,6 +9,7 @@
 # DIR/sums.HOST           "SHA256 MODE OWNER PATH" of images that no running domain uses
 # DIR/procs.HOST          names of processes that a move could leave behind
 # DIR/block.HOST          what was done to the domain's QEMU: bitmaps, exports, throttles, jobs
+# DIR/kept.HOST           "ID LAST-STEP PATH..." of moves with a journal: their images there
 # DIR/events, console.HOST  copies
 
 # What a move could leave behind runs under one of these names.
@@ -36,6 +37,15 @@ state_files() {
             -name "*snm*" -not -path "/run/snmigrate*" -printf "%y %p\n" 2> /dev/null
         find /tmp /var/tmp -maxdepth 1 -name "*snmigrate*" -printf "%y %p\n" 2> /dev/null
     ' | sort -k 2 || true
+}
+
+state_kept() {
+    host_exec "$1" sh -c 'for j in /var/lib/snmigrate/*/journal; do
+        [ ! -e "$j" ] || { echo "@$j"; cat "$j"; }
+    done' | awk -F/ '/^@/ { file = $5; next } { print file "\t" $0 }' |
+        jq -Rrs 'split("\n") | map(select(. != "") | split("\t") | { id: .[0], e: (.[1] | fromjson? // {}) })
+            | group_by(.id)[] | "\(.[0].id) \(.[-1].e.step // "torn") "
+            + ([.[].e | select(.role == "dst") | .disks[].path] | join(" "))' || true
 }
 
 # images of running domains change by themselves
@@ -98,6 +108,7 @@ state_write() {
         state_files "$host" > "$dir/files.$host"
         state_sums "$host" > "$dir/sums.$host"
         state_block "$host" "$name" > "$dir/block.$host"
+        state_kept "$host" > "$dir/kept.$host"
     done
     sort -n "$dir/events.a" "$dir/events.b" > "$dir/events"
 }

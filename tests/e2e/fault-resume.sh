@@ -1,0 +1,202 @@
+#!/usr/bin/env bash
+# A move that was stopped, however that came, is gone on with by the same command: what was
+# copied is not copied again, unless it is not what it was.
+# timeout: 900
+# shellcheck source=tests/e2e/lib-fault.sh
+. "$(dirname "$0")/lib-fault.sh"
+
+DATA=$((192 << 20)) # bytes on the disk
+BUDGET=5000         # it is not the pause that is looked at here
+MOVE=(snmigrate --json -vv --max-downtime 5s --disks-to /var/lib/images vm root@hostb)
+fault_begin --disk raw:240M:192M
+
+# copied: percent of the disk that the running attempt has copied
+copied() {
+    tail -n 1 "$WORK/$((ATTEMPTS + 1))/json" |
+        jq -r 'if .phase == "bulk" and .disks[0].total > 0
+            then .disks[0].done * 100 / .disks[0].total | floor else 0 end' 2> /dev/null
+}
+
+# late FAULT: when more than half of it is copied
+late() {
+    local end=$((SECONDS + 60))
+    until [ "$(copied)" -ge 65 ]; do
+        [ $SECONDS -lt $end ] || { echo "not copied in time"; return 1; }
+        sleep 0.1
+    done
+    "$@"
+    lab link rate none
+}
+
+kill_both() {
+    on a sh -c 'kill -KILL $(pgrep -f "^/proc/self/exe guard") \
+        $(pgrep -x -f "[^ ]*/snmigrate --json .*")'
+}
+
+# stopped STATUS POINT FAULT: and what was copied is kept, and nothing else left
+stopped() {
+    lab link rate 200mbit
+    faulty_attempt "$2" "$3"
+    expect_end "$1"
+    link_back
+    verdict "${@:4}"
+    is_kept
+}
+
+is_kept() {
+    [ -n "$(awk '$2 == "kept"' "$ATTEMPT/after/kept.a")" ] || failed "it has not kept what was copied"
+    [ "$(where_is)" = source ] || failed "the guest is: $(where_is)"
+}
+
+# gone_on BYTES: the same command; it may copy so much
+gone_on() {
+    local moved
+    again
+    moved=$(tail -n 1 "$ATTEMPT/json" | jq .disk_bytes)
+    echo "   copied $((moved >> 20)) MiB of $((DATA >> 20)) again"
+    grep -q 'resume: going on from an earlier try' "$ATTEMPT/stderr" || failed "it began anew"
+    [ "$moved" -le "$1" ] || failed "too much was copied again"
+}
+
+# all_again REASON: the same command; it says why, and copies all
+all_again() {
+    local moved
+    again
+    grep -q "resume: .*$1.* copied again" "$ATTEMPT/stderr" || failed "it does not say: $1"
+    moved=$(tail -n 1 "$ATTEMPT/json" | jq .disk_bytes)
+    echo "   copied $((moved >> 20)) MiB of $((DATA >> 20)) again"
+    [ "$moved" -ge $((DATA - (16 << 20))) ] || failed "it trusted what it should not"
+}
+
+# What was copied and not flushed, and what of that the journal did not have yet.
+MOST=$((DATA * 3 / 4))
+
+killed() {
+    stopped killed bulk:delay-1 "late kill_main"
+    gone_on $MOST
+    go_home
+}
+
+# Whatever the guest wrote meanwhile; and a second stop in the second try.
+stopped_twice() {
+    stopped 130 bulk:delay-1 "late int_main"
+    sleep 5
+    stopped 130 rounds:delay-300 int_main
+    sleep 5
+    gone_on $((48 << 20))
+    go_home
+}
+
+# What the frozen bitmap of the round marks may not have been written there, or not flushed.
+killed_in_round() {
+    stopped killed copy.exported:kill-self:3 -
+    gone_on $((48 << 20))
+    go_home
+}
+
+both_killed_in_round() {
+    lab link rate 200mbit
+    faulty_attempt copy.exported:delay-3000:3 kill_both
+    expect_status 137
+    gone_on $((48 << 20))
+    go_home
+}
+
+killed_in_switch() {
+    stopped killed switch.copied:kill-self -
+    gone_on $((48 << 20))
+    go_home
+}
+
+agent_killed() {
+    OPTS=(--reconnect 0s --retries 0)
+    stopped 4 bulk:delay-1 "late kill_agent"
+    OPTS=()
+    gone_on $MOST
+    go_home
+}
+
+# Nobody is left that could keep anything; the same command recovers first.
+both_killed() {
+    lab link rate 200mbit
+    faulty_attempt bulk:delay-1 "late kill_both"
+    expect_status 137
+    gone_on $MOST
+    go_home
+}
+
+both_killed_and_recovered() {
+    lab link rate 200mbit
+    faulty_attempt bulk:delay-1 "late kill_both"
+    expect_status 137
+    on a snmigrate recover --json vm > "$WORK/recovered" || failed "recover: $?"
+    jq -e '.notes[] | test("what was copied to")' "$WORK/recovered" > /dev/null ||
+        failed "recover does not say what is kept"
+    [ "$(on a snmigrate recover)" = "Nothing to recover on this host." ] ||
+        failed "recover finds it again"
+    rm "$ATTEMPT/status"
+    mv "$ATTEMPT/json" "$ATTEMPT/json.killed"
+    verdict
+    is_kept
+    gone_on $MOST
+    go_home
+}
+
+# Nothing that the bitmaps do not know of is trusted.
+qemu_restarted() {
+    stopped 130 bulk:delay-1 "late int_main"
+    on a virsh -q destroy vm
+    lab vm start vm
+    vm_ready
+    all_again "started anew"
+    reset
+}
+
+# By somebody else: the mtime is as before, but not what is in it.
+tampered() {
+    stopped 130 bulk:delay-1 "late int_main"
+    on b sh -c 'f=/var/lib/images/vm-vda.raw
+        touch -r "$f" /run/was
+        tr "\000-\377" "\001-\377\000" < "$f" > /run/other
+        cat /run/other > "$f"
+        touch -r /run/was "$f"
+        rm /run/was /run/other'
+    all_again "is not what was copied"
+    go_home
+}
+
+gone_at_destination() {
+    stopped 130 bulk:delay-1 "late int_main"
+    on b sh -c 'rm -rf /var/lib/snmigrate/* /var/lib/images/vm-vda.raw'
+    again
+    grep -q 'resume: .*nothing of the earlier try' "$ATTEMPT/stderr" || failed "it does not say so"
+    go_home
+}
+
+# Another one than was begun is refused, and nothing of it is touched.
+another_plan() {
+    local id
+    stopped 130 bulk:delay-1 "late int_main"
+    id=$(awk '$2 == "kept" { print substr($1, 1, 8) }' "$ATTEMPT/after/kept.a")
+    attempt vm snmigrate --json -vv --disk vda=/var/lib/images/other.raw vm root@hostb
+    expect_status 3
+    grep -q "/var/lib/images/other.raw" "$ATTEMPT/stderr" || failed "it does not say what differs"
+    grep -q "snmigrate discard $id" "$ATTEMPT/stderr" || failed "it does not say how to give it up"
+    verdict
+    gone_on $MOST
+    go_home
+}
+
+try "killed" killed
+try "stopped twice" stopped_twice
+try "both killed" both_killed
+try "another plan" another_plan
+try "tampered with" tampered
+try "QEMU restarted" qemu_restarted
+try "killed in a round" killed_in_round
+more try "both killed in a round" both_killed_in_round
+more try "killed in the switch" killed_in_switch
+more try "agent killed" agent_killed
+more try "both killed and recovered" both_killed_and_recovered
+more try "gone at the destination" gone_at_destination
+fault_end
