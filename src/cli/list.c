@@ -18,25 +18,32 @@ enum { COLUMNS = 4, GAP = 2, CELL = 600, SHOWN = 8 /* digits of an id */ };
 
 /* --- in words; pure --- */
 
-void list_state(char out[500], const struct inventory_move *m)
+static void put_count(char out[500], const char *word, const struct inventory_move *m)
 {
     char a[UNITS_LEN], b[UNITS_LEN];
+
+    if (!m->counted)
+        snprintf(out, 500, "%s while disks were copied", word);
+    else if (m->size == 0)
+        snprintf(out, 500, "%s: %s copied", word, units_size(a, m->copied));
+    else
+        snprintf(out, 500, "%s: %s of %s copied", word, units_size(a, m->copied),
+                 units_size(b, m->size));
+}
+
+void list_state(char out[500], const struct inventory_move *m)
+{
+    char a[UNITS_LEN];
 
     switch (m->state) {
     case INVENTORY_RUNNING:
         snprintf(out, 500, "running");
         break;
     case INVENTORY_KEPT:
-        if (!m->counted)
-            snprintf(out, 500, "kept");
-        else if (m->size == 0)
-            snprintf(out, 500, "kept: %s copied", units_size(a, m->copied));
-        else
-            snprintf(out, 500, "kept: %s of %s copied", units_size(a, m->copied),
-                     units_size(b, m->size));
+        put_count(out, "kept", m);
         break;
     case INVENTORY_KILLED:
-        snprintf(out, 500, "killed while disks were copied");
+        put_count(out, "killed", m);
         break;
     case INVENTORY_PARKED:
         snprintf(out, 500, "incomplete: %s on disk", units_size(a, m->on_disk));

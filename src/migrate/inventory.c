@@ -82,7 +82,8 @@ static uint64_t number_of(struct json_object *o, const char *key)
  * known here, may have touched the guest. */
 static bool is_of_disks(const char *step)
 {
-    return is(step, "prepared") || is(step, "kept");
+    return is(step, "prepared") || is(step, "opened") || is(step, "copied") ||
+           is(step, "kept");
 }
 
 /* "kept" settles all that was before. */
@@ -112,13 +113,26 @@ static enum inventory_state arrival_state(struct json_object *entries)
                                                      : INVENTORY_PARKED;
 }
 
-static void count_kept(struct json_object *kept, struct inventory_move *out)
+/* The newest entry that says how far the disks are. */
+static struct json_object *newest_count(struct json_object *entries)
+{
+    for (size_t i = json_object_array_length(entries); i-- > 0;) {
+        struct json_object *const o = json_object_array_get_idx(entries, i);
+        const char *const step = text_of(o, "step");
+
+        if (is(step, "kept") || is(step, "copied"))
+            return o;
+    }
+    return NULL;
+}
+
+static void count_disks(struct json_object *entry, struct inventory_move *out)
 {
     struct json_object *disks;
     struct err ignored;
     bool sized = true;
 
-    if (kept == NULL || !json_get_array(kept, "disks", &disks, &ignored))
+    if (entry == NULL || !json_get_array(entry, "disks", &disks, &ignored))
         return;
     out->counted = true;
     for (size_t i = 0; i < json_object_array_length(disks); i++) {
@@ -161,8 +175,8 @@ void inventory_read(struct json_object *entries, bool busy, struct inventory_mov
     out->state = busy             ? INVENTORY_RUNNING
                  : out->at_source ? source_state(entries)
                                   : arrival_state(entries);
-    if (out->state == INVENTORY_KEPT)
-        count_kept(journal_find(entries, "kept"), out);
+    if (out->at_source)
+        count_disks(newest_count(entries), out);
 }
 
 /* --- on this host --- */

@@ -33,7 +33,7 @@ struct inventory_move {
     bool at_source; /* this host is the move's source; else its destination */
     enum inventory_state state;
     char step[32], since[32]; /* the journal's newest, and when (UTC, ISO 8601) */
-    bool counted;             /* KEPT: copied and flushed so far is known, */
+    bool counted;             /* source: it is known what was copied and flushed, */
     uint64_t copied, size;    /* of so much; 0: not known */
     uint64_t on_disk;         /* destination: bytes that the images take */
     char why[400];            /* UNREADABLE */

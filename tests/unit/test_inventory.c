@@ -47,6 +47,9 @@ static void read__knows_the_state(void **state)
         enum inventory_state is;
     } all[] = {
         { "[" SRC "]", INVENTORY_KILLED },
+        { "[" SRC "," STEP("opened") "," STEP("copied") "]", INVENTORY_KILLED },
+        { "[" SRC "," STEP("kept") "," STEP("opened") "]", INVENTORY_KILLED },
+        { "[" SRC "," STEP("memory") "," STEP("copied") "]", INVENTORY_OPEN },
         { "[" SRC "," STEP("memory") "]", INVENTORY_OPEN },
         { "[" SRC "," STEP("slowed") "]", INVENTORY_OPEN },
         { "[" SRC "," STEP("released") "," STEP("taken-back") "]", INVENTORY_OPEN },
@@ -108,6 +111,11 @@ static void read__counts_what_is_kept(void **state)
                   "{\"safe\":20,\"size\":50}]}]",
                   false);
     assert_int_equal(m.size, 450);
+    m = read_text(
+        "[" SRC ",{\"step\":\"kept\",\"disks\":[{\"safe\":1,\"size\":2}]},"
+        "{\"step\":\"copied\",\"disks\":[{\"safe\":2,\"size\":2}]}," STEP("memory") "]",
+        false);
+    assert_int_equal(m.copied, 2); /* the newest */
     m = read_text("[" SRC ",{\"step\":\"kept\"}]", false);
     assert_int_equal(m.state, INVENTORY_KEPT);
     assert_false(m.counted);
