@@ -154,7 +154,7 @@ guest_concerned() {
 
 # Whatever an interrupted move keeps is given up.
 interrupted() {
-    faulty_attempt bulk:delay-1 "slowly int_main"
+    faulty_attempt rounds:delay-300 int_main
     expect_status 130
     say a 0 list --json
     if [ -s "$WORK/out" ]; then
