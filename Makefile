@@ -111,13 +111,13 @@ check-cross: deps
 	$(AGAIN) all tests
 	tests/run $B cross
 
-## asan: unit, fuzz replay and integration tests under the address and UB sanitizers
+## asan: unit, fuzz replay, integration tests and leaks of whole moves under ASan and UBSan
 ## tsan: the same under the thread sanitizer
 ## cov: the same, counting lines; then gcov reads build/cov
 asan tsan cov:
 	$(AGAIN) MODE=$@ check-part
 check-part: all tests
-	tests/run $B unit fuzz integ
+	tests/run $B unit fuzz integ $(if $(filter asan,$(MODE)),e2e/ok-leaks.sh)
 
 ## fuzz: libFuzzer on every target, or on those in NAMES=, for SECONDS=60 each; by clang
 fuzz: deps

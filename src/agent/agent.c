@@ -89,7 +89,8 @@ bool agent_serve(int in, int out, int signals, const struct guest_ops *ops,
 
 int agent_main(void)
 {
-    int in = -1, out = -1, signals = -1;
+    AUTO(fd_close) int signals = -1;
+    int in = -1, out = -1; /* the link's, once it is open */
     struct err e = { 0 };
 
     umask(077);

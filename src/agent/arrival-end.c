@@ -112,6 +112,13 @@ static bool are_unwritten(const struct arrival *a, bool bare, struct err *e)
     return true;
 }
 
+/* A move brings a definition with the end of its memory and not before; so this one, and
+ * the disks that it uses, are somebody else's. */
+static bool is_foreign(const struct arrival *a, const struct guest_look *now)
+{
+    return now->run == VDOM_OFF && !a->defined && arrival_at(a) < ARRIVAL_RELEASED;
+}
+
 /* The domain that this move brought: it has our uuid and was not active before PUT. */
 bool arrival_domain_remove(struct arrival *a, struct err *e)
 {
@@ -119,6 +126,13 @@ bool arrival_domain_remove(struct arrival *a, struct err *e)
 
     if (!arrival_see(a, &now, e))
         return false;
+    if (is_foreign(a, &now)) {
+        err_set(
+            e, ERR_REFUSED, 0,
+            "somebody has defined %s here since: its disks may be those of the move",
+            a->name);
+        return refuse_run(e);
+    }
     if (!never_started(a, &now)) {
         err_set(e, ERR_REFUSED, 0, "the domain %s is %s here: it is not removed",
                 a->name, guest_run_name(now.run));

@@ -640,6 +640,17 @@ enum image_fate image_fate(const struct image *im)
 
 /* ---- removing ------------------------------------------------------------------------- */
 
+static bool name_remove(struct image *im, struct err *e)
+{
+    struct stat st = { 0 };
+
+    /* For people only: nothing depends on it. */
+    if (fstatat(im->dirfd, image_name(im), &st, AT_SYMLINK_NOFOLLOW) == 0)
+        im->freed = (uint64_t)st.st_blocks * SECTOR;
+    im->removed = unlinkat(im->dirfd, image_name(im), 0) == 0;
+    return im->removed || err_set(e, ERR_SYS, errno, "cannot remove %s", im->path);
+}
+
 bool image_remove(struct image *im, struct err *e)
 {
     struct err why;
@@ -655,8 +666,8 @@ bool image_remove(struct image *im, struct err *e)
         return err_wrap(e, "disk %s", im->target);
     }
     if (image_is(im->dirfd, image_name(im), &im->id)) {
-        if (unlinkat(im->dirfd, image_name(im), 0) < 0)
-            return err_set(e, ERR_SYS, errno, "cannot remove %s", im->path);
+        if (!name_remove(im, e))
+            return false;
     } else if (faccessat(im->dirfd, image_name(im), F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
         log_warn("images", "left alone: %s is not the file that this move made",
                  im->path);

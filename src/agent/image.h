@@ -51,6 +51,8 @@ struct image {
     bool named;             /* the file has its name */
     struct image_id id;     /* of a file; of a device ->dev is its own number */
     struct image_mark mark; /* from image_sync(), or the journal */
+    bool removed;           /* by image_remove(), */
+    uint64_t freed;         /* which gave back so many bytes */
     int dirfd, fd;          /* -1: not open */
 };
 
@@ -91,8 +93,8 @@ enum image_fate image_fate(const struct image *im);
 /* ->mark for the journal, and back: whatever is wrong there leaves it unknown. */
 struct json_object *image_mark_to_json(const struct image *im);
 void image_mark_from_json(struct image *im, struct json_object *o);
-/* Remove the name if it means our file; blank the ends of a device that image_make() opened.
- * Works from the journal's form as well, for files.  Errors: ERR_SYS. */
+/* Remove the name if it means our file (->removed); blank the ends of a device that
+ * image_make() opened.  Works from the journal's form as well, for files.  Errors: ERR_SYS. */
 MUST_CHECK bool image_remove(struct image *im, struct err *e);
 void image_close(struct image *im);
 

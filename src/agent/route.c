@@ -298,13 +298,31 @@ static bool post_finish(const struct request *r, struct json_object **reply,
     return true;
 }
 
+static struct json_object *removed_json(const struct arrival *a)
+{
+    struct json_object *const list = json_object_new_array();
+
+    for (size_t i = 0; i < a->n; i++) {
+        const struct image *const im = &a->images[i];
+
+        if (im->removed)
+            json_object_array_add(
+                list, json_add_u64(json_add_str(json_new(), "path", im->path), "bytes",
+                                   im->freed));
+    }
+    return json_add_obj(json_new(), "removed", list);
+}
+
 static bool delete_move(const struct request *r, struct json_object **reply,
                         struct err *e)
 {
     struct arrival *a;
 
-    (void)reply;
-    return arrivals_get(r->all, r->id, &a, e) && (a == NULL || arrival_abort(a, e));
+    if (!arrivals_get(r->all, r->id, &a, e) || (a != NULL && !arrival_abort(a, e)))
+        return false;
+    if (a != NULL)
+        *reply = removed_json(a);
+    return true;
 }
 
 /* ---- the tables --------------------------------------------------------------------------- */

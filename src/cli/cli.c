@@ -27,8 +27,10 @@
 #include "base/mem.h"
 #include "base/unix.h"
 #include "base/version.h"
+#include "cli/discard.h"
 #include "cli/display.h"
 #include "cli/json_out.h"
+#include "cli/list.h"
 #include "cli/opts.h"
 #include "cli/recover.h"
 #include "cli/remote.h"
@@ -284,6 +286,10 @@ int cli_main(int argc, char **argv)
     c.utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
     if (argc > 1 && remote_is_command(argv[1]))
         return remote_main(argc - 1, argv + 1, c.utf8);
+    if (argc > 1 && strcmp(argv[1], "list") == 0)
+        return list_main(argc - 1, argv + 1, c.utf8);
+    if (argc > 1 && strcmp(argv[1], "discard") == 0)
+        return discard_main(argc - 1, argv + 1, c.utf8);
     if (!opts_parse(argc, argv, &c.opts, &e))
         return say_error(&c, &e, STATUS_USAGE);
     return c.opts.help || c.opts.version ? run_help(&c.opts) : run_move(&c);

@@ -139,3 +139,23 @@ run 2 recover --source-wins
 has err "snmigrate: error: --source-wins and --destination-wins need a DOMAIN"
 run 0 recover --help
 has out "--destination-wins"
+
+# list and discard.
+run 0 list
+last_is out "No move has left anything on this host."
+run 0 list --json
+empty out
+run 0 list --help
+has out "snmigrate discard"
+for args in "list web01" "list --here" "discard" "discard web01 hostb" "discard --he web01"; do
+    # shellcheck disable=SC2086
+    run 2 $args
+    empty out
+    has err "snmigrate: error: "
+done
+run 3 discard web01
+empty out
+has err "no move of 'web01' has left anything"
+run 3 discard --json web01
+[ "$(jq -r '[.type, .status, .error.kind] | join(" ")' "$tmp/out")" = "discard 3 refused" ] ||
+    failed "not the object of a refusal"

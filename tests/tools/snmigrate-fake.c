@@ -22,6 +22,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "cli/cli.h"
+#include "migrate/discard.h"
 #include "migrate/guard.h"
 #include "migrate/move.h"
 #include "migrate/recover.h"
@@ -369,6 +370,15 @@ bool recover_run(const struct recover_cfg *cfg, recover_each each, void *ctx,
     return cfg->what == NULL ||
            err_set(e, ERR_REFUSED, 0, "this host has no unfinished move of '%s'",
                    cfg->what);
+}
+
+/* There never was one. */
+void discard_run(const struct discard_cfg *cfg, struct discard_result *out)
+{
+    memset(out, 0, sizeof *out);
+    if (!err_set(&out->err, ERR_REFUSED, 0, "no move of '%s' has left anything",
+                 cfg->what))
+        out->status = 3;
 }
 
 int guard_main(void)

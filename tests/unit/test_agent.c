@@ -583,10 +583,31 @@ static void agent__delete_keeps_a_block_device_that_was_written(void **state)
 
 /* ---- again, listed, lost --------------------------------------------------------------------- */
 
+/* The answer to DELETE: so many images, of this test's. */
+static void assert_removed(struct json_object *reply, size_t n)
+{
+    struct json_object *list;
+    const char *path;
+    uint64_t bytes;
+    struct err e;
+
+    assert_ok(json_get_array(reply, "removed", &list, &e), e);
+    assert_int_equal(json_object_array_length(list), n);
+    for (size_t i = 0; i < n; i++) {
+        struct json_object *const o = json_object_array_get_idx(list, i);
+
+        assert_ok(json_get_str(o, "path", &path, &e), e);
+        assert_string_equal(path, tmp_path("images/a.img"));
+        assert_ok(json_get_u64(o, "bytes", &bytes, &e), e);
+        assert_true(bytes > 0);
+    }
+}
+
 static void agent__delete_leaves_nothing(void **state)
 {
     struct agent a;
     struct ram ram;
+    AUTO(json_put) struct json_object *reply = NULL;
     struct err e;
 
     (void)state;
@@ -594,7 +615,8 @@ static void agent__delete_leaves_nothing(void **state)
     put(&a, ID1, "qcow2");
     write_disk(&a, ID1);
     ram_open(&a, ID1, &ram);
-    assert_ok(call(&a, "DELETE", "/moves/" ID1, NULL, NULL, &e), e);
+    assert_ok(call(&a, "DELETE", "/moves/" ID1, NULL, &reply, &e), e);
+    assert_removed(reply, 1);
     assert_no_litter();
     assert_int_equal(atomic_load(&fake->run), VDOM_NONE);
     assert_ok(call(&a, "DELETE", "/moves/" ID1, NULL, NULL, &e), e);

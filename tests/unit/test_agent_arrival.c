@@ -685,6 +685,28 @@ static void arrival__abort_never_removes_a_guest_that_may_have_run(void **state)
     moving_free(&m);
 }
 
+/* A copy that waits for its move to go on is taken for another one's disk. */
+static void arrival__abort_keeps_what_somebody_has_defined_since(void **state)
+{
+    struct arrival *a = prepared(ID1);
+    struct err e;
+
+    (void)state;
+    arrival_park(a);
+    a = reloaded(a);
+    atomic_store(&fake->defined, 1);
+    guest_is(VDOM_OFF, VDOM_WHY_SHUTDOWN, false);
+    assert_err(arrival_abort(a, &e), e, ERR_REFUSED);
+    assert_contains(e.msg, "somebody has defined vm1 here since");
+    assert_int_equal(atomic_load(&fake->removes), 0);
+    assert_true(exists(tmp_path("images/a.img")));
+    atomic_store(&fake->defined, 0);
+    guest_is(VDOM_NONE, VDOM_WHY_OTHER, false);
+    assert_ok(arrival_abort(a, &e), e);
+    assert_true(a->images[0].removed);
+    arrival_free(a);
+}
+
 /* As a guest does that somebody resumed by hand. */
 static void write_image(void)
 {
@@ -1299,6 +1321,7 @@ int main(void)
         TEST_MOVE(arrival__abort_removes_the_domain_it_brought),
         TEST_MOVE(arrival__abort_keeps_a_definition_that_was_there_before),
         TEST_MOVE(arrival__abort_never_removes_a_guest_that_may_have_run),
+        TEST_MOVE(arrival__abort_keeps_what_somebody_has_defined_since),
         TEST_MOVE(arrival__abort_keeps_disks_that_were_written_after_close),
         TEST_MOVE(arrival__next_move_keeps_disks_that_were_written_after_close),
         TEST_MOVE(arrival__abort_keeps_a_disk_that_has_another_size),

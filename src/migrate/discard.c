@@ -1,0 +1,289 @@
+#include "migrate/discard.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/fault.h"
+#include "base/journal.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/unix.h"
+#include "migrate/rescue.h"
+#include "tunnel/dial.h"
+
+enum {
+    REFUSED = 3,
+    FAILED = 4,
+    NO_CONNECTION = 9,
+    LIBVIRT_MS = 5000,
+    DELETE_MS = 120000, /* an agent whose link was cut must end, images be removed */
+};
+
+/* --- which, and whether; pure --- */
+
+static bool ambiguous(const struct inventory_move *a, const struct inventory_move *b,
+                      const char *what, struct err *e)
+{
+    char shown[300];
+
+    err_set(e, ERR_REFUSED, 0, "'%s' has left more than one move here",
+            log_clean(shown, sizeof shown, what));
+    return err_next(e, "Say which: %.8s, %.8s or another one of snmigrate list.", a->id,
+                    b->id);
+}
+
+bool discard_choose(const struct inventory_move *list, size_t n, const char *what,
+                    const struct inventory_move **out, struct err *e)
+{
+    const struct inventory_move *best = NULL;
+    char shown[300];
+
+    for (size_t i = 0; i < n; i++) {
+        if (!inventory_is(&list[i], what))
+            continue;
+        if (best != NULL && inventory_is_idle(best) == inventory_is_idle(&list[i]))
+            return ambiguous(best, &list[i], what, e);
+        if (best == NULL || inventory_is_idle(&list[i]))
+            best = &list[i];
+    }
+    *out = best;
+    if (best != NULL)
+        return true;
+    err_set(e, ERR_REFUSED, 0, "no move of '%s' has left anything on this host",
+            log_clean(shown, sizeof shown, what));
+    return err_next(e, "See what there is: snmigrate list");
+}
+
+bool discard_may(const struct inventory_move *m, struct err *e)
+{
+    char shown[600];
+
+    log_clean(shown, sizeof shown, m->domain[0] != '\0' ? m->domain : m->id);
+    switch (m->state) {
+    case INVENTORY_KEPT:
+    case INVENTORY_KILLED:
+    case INVENTORY_PARKED:
+        return true;
+    case INVENTORY_RUNNING:
+        err_set(e, ERR_REFUSED, 0, "%s is being moved", shown);
+        return err_next(e,
+                        m->at_source ? "Wait for its snmigrate, or end it: snmigrate "
+                                       "abort %.100s"
+                                     : "Wait for it to end, or end it at its source.",
+                        shown);
+    case INVENTORY_OPEN:
+        err_set(e, ERR_REFUSED, 0, "it is not decided who has %s", shown);
+        return err_next(e, "%s first: snmigrate recover %.8s",
+                        m->at_source ? "Bring it to one owner"
+                                     : "At its source, or here, bring it to one owner",
+                        m->id);
+    case INVENTORY_ARRIVED:
+        err_set(e, ERR_REFUSED, 0, "%s was started on this host by that move", shown);
+        return err_next(
+            e, "Its disks are here.  Finish the move: snmigrate recover %.8s", m->id);
+    default:
+        err_set(e, ERR_REFUSED, 0, "the journal of the move %.8s %s", m->id,
+                m->state == INVENTORY_EMPTY ? "is empty: it has changed nothing"
+                                            : "cannot be read");
+        return err_next(e, "Look at it: " PATHS_STATE "/%s", m->id);
+    }
+}
+
+bool discard_take(struct json_object *reply, struct discard_result *out, struct err *e)
+{
+    struct json_object *list;
+
+    if (reply == NULL)
+        return true;
+    if (!json_get_array(reply, "removed", &list, e))
+        return false;
+    for (size_t i = 0; i < json_object_array_length(list); i++) {
+        struct json_object *const o = json_object_array_get_idx(list, i);
+        struct discard_file *const f = &out->files[out->nfiles];
+        const char *path;
+
+        if (out->nfiles == DOMXML_DISKS_MAX)
+            return err_set(e, ERR_PROTO, 0, "more files than disks");
+        if (!json_get_str(o, "path", &path, e) ||
+            !json_get_u64(o, "bytes", &f->bytes, e))
+            return false;
+        snprintf(f->path, sizeof f->path, "%s", path);
+        out->nfiles++;
+    }
+    return true;
+}
+
+/* --- doing it --- */
+
+PRINTF(2, 3)
+static void left(struct discard_result *out, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    if (out->nleft < MOVE_LEFT_MAX)
+        vsnprintf(out->left[out->nleft++], sizeof out->left[0], fmt, ap);
+    va_end(ap);
+}
+
+/* What the agent cannot do because of the guest is a refusal; all else may work later. */
+static bool remove_there(struct link *l, struct discard_result *out, struct err *e)
+{
+    AUTO(json_put) struct json_object *reply = NULL;
+    char path[64];
+
+    snprintf(path, sizeof path, "/moves/%s", out->move.id);
+    if (link_call(l, "DELETE", path, NULL, DELETE_MS, NULL, &reply, e))
+        return discard_take(reply, out, e);
+    out->status = e->kind == ERR_REFUSED ? REFUSED : FAILED;
+    if (e->kind == ERR_REFUSED && e->os == EBUSY)
+        err_next(e, "Something still works on it there; wait, and run it again.");
+    return false;
+}
+
+/* *out of the same move as in its journal now that nobody else may change it. */
+static bool look_again(const struct rescue *r, struct discard_result *out,
+                       struct err *e)
+{
+    AUTO(json_put) struct json_object *entries = NULL;
+    struct err why = { 0 };
+
+    if (!journal_read(r->move->state_dir, &entries, &why)) {
+        *e = why;
+        return why.os == ENOENT
+                   ? err_set(e, ERR_REFUSED, 0, "it has been removed meanwhile")
+                   : false;
+    }
+    inventory_read(entries, false, &out->move);
+    return discard_may(&out->move, e);
+}
+
+static bool dial_destination(const struct discard_cfg *cfg, struct move *m,
+                             struct discard_result *out, struct err *e)
+{
+    if (cfg->here) {
+        left(out, "on %.200s: snmigrate discard %.8s", m->cfg->dest_text, m->id);
+        return true;
+    }
+    if (connect_redial(m, e))
+        return true;
+    out->status = NO_CONNECTION;
+    e->next[0] = '\0'; /* of the move: there is another way here */
+    return err_next(e,
+                    "Nothing was changed.  Run it again when %.100s answers; to forget "
+                    "only what is on this host: snmigrate discard --here %.8s",
+                    m->cfg->dest.host, m->id);
+}
+
+/* The source's libvirt; a domain that is gone has taken QEMU's part with it. */
+static bool open_source(struct move *m, struct discard_result *out, struct err *e)
+{
+    struct err why = { 0 };
+
+    if (owner_source(m, LIBVIRT_MS, &why) || why.kind == ERR_GUEST)
+        return true;
+    *e = why;
+    out->status = NO_CONNECTION;
+    err_wrap(e, "cannot ask libvirt on this host");
+    return err_next(e, "Nothing was changed.  Is libvirtd running, and are you root?");
+}
+
+static bool tidy_source(struct move *m, struct discard_result *out, struct err *e)
+{
+    char dir[PATHS_MAX];
+
+    if (m->dom == NULL)
+        blk_forget(m->id);
+    else if (!blk_cleanup(m->dom, m->id, e))
+        return false; /* the journal stays: it can be run again */
+    out->in_qemu = m->dom != NULL;
+    journal_remove(m->state_dir);
+    paths_ram_dir(dir, m->id);
+    dir_remove(dir);
+    return true;
+}
+
+static bool at_source(const struct discard_cfg *cfg, struct rescue *r,
+                      struct discard_result *out, struct err *e)
+{
+    struct move *const m = r->move;
+
+    out->status = REFUSED;
+    if (!connect_lock(m, e) || !look_again(r, out, e) || !open_source(m, out, e) ||
+        !dial_destination(cfg, m, out, e) ||
+        (!cfg->here && !remove_there(m->link, out, e)))
+        return false;
+    out->status = FAILED;
+    return fault_point("discard.half", e) && tidy_source(m, out, e);
+}
+
+static bool discard_source(const struct discard_cfg *cfg, struct discard_result *out,
+                           struct err *e)
+{
+    AUTO(json_put) struct json_object *entries = NULL;
+    AUTO(cancel_free) struct cancel *never = cancel_new();
+    AUTO(mem_free) struct rescue *r = calloc(1, sizeof *r);
+    char dir[PATHS_MAX];
+
+    out->status = FAILED;
+    if (never == NULL || r == NULL)
+        return err_set(e, ERR_SYS, ENOMEM, "discard");
+    paths_state_dir(dir, out->move.id);
+    if (!journal_read(dir, &entries, e))
+        return false;
+    const bool ok = rescue_init(r, journal_find(entries, "prepared"), never, e) &&
+                    at_source(cfg, r, out, e);
+    if (r->move != NULL)
+        connect_close(r->move);
+    rescue_fini(r);
+    return ok;
+}
+
+/* By an agent of our own: it has the lock and the rules.  The source is not asked: it goes
+ * on without what was here, or begins anew. */
+static bool discard_arrival(struct discard_result *out, struct err *e)
+{
+    const struct dial_cfg local = { .dest = NULL };
+    AUTO(dial_close) struct dial *d = NULL;
+
+    out->status = FAILED;
+    if (!dial_open(&local, NULL, &d, e) || !remove_there(dial_link(d), out, e))
+        return false;
+    left(out, "on %.200s, what it has of the move: snmigrate discard %.8s",
+         out->move.other, out->move.id);
+    return true;
+}
+
+static bool find(const struct discard_cfg *cfg, struct discard_result *out,
+                 struct err *e)
+{
+    AUTO(mem_free) struct inventory_move *list = NULL;
+    const struct inventory_move *m;
+    size_t n;
+
+    if (!inventory_scan(&list, &n, e)) {
+        out->status = FAILED;
+        return false;
+    }
+    out->status = REFUSED;
+    if (!discard_choose(list, n, cfg->what, &m, e))
+        return false;
+    out->move = *m;
+    return discard_may(m, e);
+}
+
+void discard_run(const struct discard_cfg *cfg, struct discard_result *out)
+{
+    struct err e = { 0 };
+
+    memset(out, 0, sizeof *out);
+    if (!virt_init(&e)) {
+        out->status = FAILED;
+    } else if (find(cfg, out, &e) && (out->move.at_source ? discard_source(cfg, out, &e)
+                                                          : discard_arrival(out, &e))) {
+        out->status = 0;
+        return;
+    }
+    out->err = e;
+}
