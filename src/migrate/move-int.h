@@ -67,6 +67,12 @@ struct copy_disk {
     bool started, ok;
     int64_t copied_at_ns; /* the pass is through but for its flush */
     struct err err;
+    /* The pass, where it is none of the mirror's; NULL: it is.  Thread: copy-*. */
+    bool (*instead)(struct copy_disk *c, const struct mirror_side *src, struct err *e);
+    atomic_bool
+        comparing; /* compare.c is at it, and has compared so much of the disk */
+    atomic_uint_fast64_t compared;
+    bool compare; /* the image there holds something: bulk copies only what differs */
 };
 
 /* What a move foresees of itself (foresee.c). */
@@ -306,6 +312,12 @@ MUST_CHECK bool copy_sample(struct move *m, struct err *e);
 MUST_CHECK bool copy_round(struct move *m, bool last, struct err *e);
 /* After the last round, which has flushed: disconnect; the writers can be closed then. */
 void copy_close(struct move *m);
+
+/* --- compare.c --- */
+/* The bulk pass of a disk with ->compare, in its thread: digest both sides, copy what
+ * differs.  Moves ->safe on.  Errors: of verify_run() and mirror_pass(). */
+MUST_CHECK bool compare_run(struct copy_disk *c, const struct mirror_side *src,
+                            struct err *e);
 
 /* --- memory.c: relay, hold rule, virDomainMigrate3 --- */
 void memory_undo(struct move *m);

@@ -32,6 +32,7 @@ struct move_cfg {
     const char *format;    /* for all disks; NULL: as the source */
     struct move_disk_opt disks[DOMXML_DISKS_MAX];
     size_t ndisks;
+    bool seed; /* images lie there already: only what differs is copied */
     uint64_t max_downtime_ms; /* the pause budget */
     uint64_t bandwidth;       /* bytes/s over everything; 0: no limit */
     uint64_t timeout_ms;      /* of the whole move up to the switch; 0: none */
