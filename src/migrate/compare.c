@@ -27,7 +27,7 @@ enum {
     CONNECTIONS = 2, /* to QEMU's export */
     REQUESTS = 8,
     BATCH = 1024,           /* stretches that are copied in one pass, at most, */
-    BATCH_BYTES = 32 << 20, /* and bytes */
+    BATCH_BYTES = 16 << 20, /* and bytes */
     STRETCH_MAX = 8 << 20,
     FLUSH = 256 << 20, /* bytes of the disk between two flushes */
 };
@@ -42,8 +42,8 @@ struct compare {
     struct err err; /* why */
 };
 
-static bool dst_digests(void *ctx, const struct digest_cfg *cfg, uint64_t *size,
-                        struct err *e)
+bool compare_dst_digests(void *ctx, const struct digest_cfg *cfg, uint64_t *size,
+                         struct err *e)
 {
     const struct copy_disk *const c = ctx;
     struct move *const m = c->move;
@@ -107,7 +107,7 @@ static bool compare_all(struct compare *k, struct verify_result *r, struct err *
                                     .ctx = k,
                                     .stretch_max = STRETCH_MAX,
                                     .start = c->safe - c->safe % BLOCK,
-                                    .dst_digests = dst_digests,
+                                    .dst_digests = compare_dst_digests,
                                     .dst_ctx = c,
                                     .compared = &c->compared };
 

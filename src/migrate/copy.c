@@ -131,7 +131,8 @@ static void *copy_thread(void *arg)
     const struct mirror_side src = { dial_qemu, c, c->export_name };
 
     c->ok = c->instead != NULL ? c->instead(c, &src, &c->err)
-                               : mirror_pass(c->mirror, &src, &c->pass, &c->err);
+                               : prove_excuse(c, &src, &c->err) &&
+                                     mirror_pass(c->mirror, &src, &c->pass, &c->err);
     if (!c->ok && c->err.os == EPERM && c->pass.what == MIRROR_DIRTY &&
         c->instead == NULL) {
         /* QEMU 10: the node went inactive, which ends all but reads (FACTS.md B1), since
@@ -385,6 +386,19 @@ bool copy_round(struct move *m, bool last, struct err *e)
              last ? " (last)" : "", units_size(a, m->moved_disk - before),
              (long long)(clock_ms() - start));
     return last || copy_sample(m, e);
+}
+
+bool copy_instead(struct move *m,
+                  bool (*pass)(struct copy_disk *c, const struct mirror_side *src,
+                               struct err *e),
+                  struct err *e)
+{
+    for (size_t i = 0; i < m->plan.n; i++)
+        m->copies[i].instead = pass;
+    const bool ok = pass_all(m, false, true, e);
+    for (size_t i = 0; i < m->plan.n; i++)
+        m->copies[i].instead = NULL;
+    return ok && unexport_all(m, e);
 }
 
 void copy_close(struct move *m)

@@ -69,6 +69,7 @@ struct copy_disk {
     struct err err;
     /* The pass, where it is none of the mirror's; NULL: it is.  Thread: copy-*. */
     bool (*instead)(struct copy_disk *c, const struct mirror_side *src, struct err *e);
+    struct prove *prove; /* of prove.c, while it is at it; else NULL */
     atomic_bool
         comparing; /* compare.c is at it, and has compared so much of the disk */
     atomic_uint_fast64_t compared;
@@ -147,6 +148,7 @@ struct move {
     uint64_t ram_free;  /* and before */
 
     struct foresee foresee;
+    struct move_verified verified;
 
     /* Memory. */
     struct ram *ram;         /* relay, poll and migrate threads */
@@ -310,6 +312,11 @@ MUST_CHECK bool copy_settle(struct move *m, struct err *e);
 MUST_CHECK bool copy_sample(struct move *m, struct err *e);
 /* Rotate, export, copy, flush, drop; @last: nothing may write any more, lists first. */
 MUST_CHECK bool copy_round(struct move *m, bool last, struct err *e);
+/* A pass of another kind over all disks, and a flush. */
+MUST_CHECK bool copy_instead(struct move *m,
+                             bool (*pass)(struct copy_disk *c,
+                                          const struct mirror_side *src, struct err *e),
+                             struct err *e);
 /* After the last round, which has flushed: disconnect; the writers can be closed then. */
 void copy_close(struct move *m);
 
@@ -318,6 +325,18 @@ void copy_close(struct move *m);
  * differs.  Moves ->safe on.  Errors: of verify_run() and mirror_pass(). */
 MUST_CHECK bool compare_run(struct copy_disk *c, const struct mirror_side *src,
                             struct err *e);
+/* For verify.h: what the agent digests; @c is the struct copy_disk. */
+struct digest_cfg;
+MUST_CHECK bool compare_dst_digests(void *c, const struct digest_cfg *cfg,
+                                    uint64_t *size, struct err *e);
+
+/* --- prove.c --- */
+/* Once, unless --verify none: both sides are digested, all or a sample, what differs without
+ * having been written is copied again, counted and said.  Rounds are part of it. */
+MUST_CHECK bool prove_run(struct move *m, struct err *e);
+/* Before the pass of a round, in the disk's thread: what its bitmap marks is right. */
+MUST_CHECK bool prove_excuse(struct copy_disk *c, const struct mirror_side *src,
+                             struct err *e);
 
 /* --- memory.c: relay, hold rule, virDomainMigrate3 --- */
 void memory_undo(struct move *m);

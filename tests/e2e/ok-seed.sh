@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Onto images that lie there already: only what differs travels, whatever is wrong with them is
 # said before anything is touched, and they stay where they are when the move does not come.
+# A guest that writes and an agent that dies in the middle change nothing of that.
 # timeout: 420
 # shellcheck source=tests/e2e/lib-ok.sh
 . "$(dirname "$0")/lib-ok.sh"
@@ -46,16 +47,18 @@ refused() {
     echo "ok   refused: $(grep -oEm 1 "$2" "$ATTEMPT/stderr")"
 }
 
-# interrupt SECONDS: Ctrl-C, so long after the bulk pass of the coming attempt has begun
-interrupt() {
+# in_bulk SECONDS: so long after the bulk pass of the coming attempt has begun
+in_bulk() {
     local stderr=$WORK/$((ATTEMPTS + 1))/stderr end=$((SECONDS + 60))
     until grep -qs 'point=copy.exported happens now' "$stderr"; do
         [ $SECONDS -lt $end ] || return 1
         sleep 0.05
     done
     sleep "$1"
-    lab run a pkill -INT -f '^snmigrate --json'
 }
+
+interrupt() { in_bulk "$1" && lab run a pkill -INT -f '^snmigrate --json'; }
+kill_agent() { in_bulk "$1" && lab run b pkill -KILL -f '^[^ ]*snmigrate agent'; }
 
 lab_begin
 lab vm create quiet --disk raw:$SIZE:200M --disk qcow2:$SIZE:60M --mem 128 --ram 8M
@@ -105,10 +108,15 @@ holds "some were" "$(result .disk_bytes)" -gt 0
 holds "and $(result '.sent + .received') travelled, memory included" \
     "$(result '.sent + .received')" -le $((disks * 3 / 100 + $(result .ram_bytes) * 11 / 10))
 
-echo "== an older copy of a guest that writes all the time"
+echo "== an older copy of a guest that writes all the time; the agent dies in the middle"
 seed_of busy
-sleep 3
-move busy --seed --disks-to $IMAGES
-moved --disks none
-holds "less than half was copied" "$(result .disk_bytes)" -lt $((80 * MIB))
+truncate -s 0 "$LAB_DIR/b/images/busy-vda.raw"
+truncate -s $SIZE "$LAB_DIR/b/images/busy-vda.raw"
+kill_agent 3 & job=$!
+attempt busy env SNMIGRATE_FAULT=copy.exported:delay-1 snmigrate --json -v --seed \
+    --bandwidth 16MiB/s --max-downtime 1s --disks-to $IMAGES busy root@hostb
+wait $job || failed "the agent was not killed"
+json_is_sound
+moved --disks none --budget 1000
+holds "it was ridden through" "$(result .redials)" -ge 1
 complete busy b a
