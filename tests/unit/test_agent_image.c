@@ -700,9 +700,11 @@ static void seed__of_qcow2_holds_this_disk_alone(void **state)
 static void seed__in_use_is_refused(void **state)
 {
     static const char *const formats[] = { "raw", "qcow2" };
+    char pid[220];
     struct err e;
 
     (void)state;
+    snprintf(pid, sizeof pid, "--pid-file=%s", tmp_path("pid"));
     for (int i = 0; i < 2; i++) {
         struct proc p = PROC_NONE;
         struct image im = qcow2_seed();
@@ -711,22 +713,22 @@ static void seed__in_use_is_refused(void **state)
             assert_int_equal(truncate(tmp_path("a.img"), 4 * MIB), 0);
             im = seed("a.img", "raw", 4 * MIB);
         }
-        unlink(tmp_path("sock"));
+        unlink(tmp_path("pid")); /* written once the image is open */
         const char *const argv[] = {
-            "qemu-nbd",       "--persistent",    "-f", formats[i], "-k",
+            "qemu-nbd",       "--persistent",    pid, "-f", formats[i], "-k",
             tmp_path("sock"), tmp_path("a.img"), NULL
         };
         const struct proc_cfg cfg = { .argv = argv, .in = -1, .out = -1, .err = -1 };
         assert_ok(proc_spawn(&cfg, &p, &e), e);
-        for (int n = 0; n < 1000 && !exists("sock"); n++)
+        for (int n = 0; n < 1000 && !exists("pid"); n++)
             clock_sleep_ms(10);
         const bool taken = image_make(&im, &e);
         proc_stop(&p, 2000); /* whatever comes of it */
         image_close(&im);
+        unlink(tmp_path("sock"));
         assert_false(taken);
         assert_contains(e.msg, "is in use");
     }
-    unlink(tmp_path("sock"));
 }
 
 int main(void)
