@@ -71,7 +71,9 @@ struct compare {
 
 static void differs(struct compare *c, uint64_t off, uint64_t len)
 {
-    if (c->len > 0 && c->off + c->len == off) {
+    const uint64_t most = c->diff->stretch_max;
+
+    if (c->len > 0 && c->off + c->len == off && (most == 0 || c->len < most)) {
         c->len += len;
         return;
     }

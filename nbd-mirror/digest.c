@@ -135,6 +135,7 @@ static bool job_feed(struct job *j, struct err *e)
                   .size = j->size },
         .data_max = j->block,
         .whole_list = given,
+        .start = j->cfg->start,
         .ranges = j->cfg->ranges,
         .nranges = j->cfg->nranges,
         .counters = &j->counters,

@@ -49,6 +49,7 @@ struct digest_cfg {
      * multiples of MIRROR_BLOCK, but for the end of the disk.  NULL: the whole disk. */
     const struct mirror_range *ranges;
     size_t nranges;
+    uint64_t start; /* of the whole disk: all before it is left out; of whole blocks */
     uint32_t block;       /* a power of two from MIRROR_BLOCK on; 0: DIGEST_BLOCK */
     unsigned connections; /* at most; 0: one for two CPUs, 1 to 4 */
     unsigned requests;    /* in flight on each connection; 0: 8 */
@@ -99,7 +100,8 @@ void digest_shut(struct digest_queue *q);
 struct digest_diff {
     void (*differs)(void *ctx, uint64_t off, uint64_t len); /* neighbours as one */
     void *ctx;
-    counter *compared; /* bytes; may be NULL */
+    counter *compared;    /* bytes; may be NULL */
+    uint64_t stretch_max; /* bytes; longer ones are told in parts.  0: however long */
 };
 
 /* Empty both queues.  true: both have ended at the same place; whether all was compared is

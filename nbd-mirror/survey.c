@@ -106,3 +106,47 @@ bool survey_run(const struct mirror_side *side, const char *name, const char *bi
                ? true
                : ask_all(d, out, &r, cancel, e);
 }
+
+bool survey_marked(const struct mirror_side *side, const char *name, const char *bitmap,
+                   uint32_t align, const struct cancel *cancel,
+                   void (*marked)(void *ctx, uint64_t off, uint64_t len), void *ctx,
+                   struct err *e)
+{
+    struct side_want want = { .side = side,
+                              .nbd = { .side = name,
+                                       .export_name = side->export_name,
+                                       .bitmap = bitmap,
+                                       .cancel = cancel },
+                              .size = MIRROR_SIZE_DST };
+    AUTO(disk_close) struct disk *d = NULL;
+    AUTO(extents_fini) struct extents x = { 0 };
+    struct piece p;
+    unsigned n;
+
+    if (!side_connect(&want, 1, &d, &n, e) || !extents_init(&x, e))
+        return false;
+    const struct extents_rule r = { .use = { [EXTENTS_DIRTY] = true },
+                                    .align = align,
+                                    .size = d->size };
+    const uint64_t end = d->size - d->size % align;
+
+    for (uint64_t pos = 0; pos < end; pos = x.end) {
+        const uint64_t len = end - pos < WINDOW ? end - pos : WINDOW;
+        struct disk_cmd ask = {
+            .op = DISK_STATUS, .off = pos, .len = (uint32_t)len, .map = &x
+        };
+
+        extents_ask(&x, pos, len);
+        if (!disk_do(d, &ask, cancel, e))
+            return false;
+        if (!extents_check(&x, &r, e))
+            return err_wrap(e, "%s: block status of %llu bytes at %llu", name,
+                            (unsigned long long)len, (unsigned long long)pos);
+        while (extents_next(&x, &r, &p))
+            if (p.kind != PIECE_SKIP)
+                marked(ctx, p.off, p.len);
+    }
+    if (end < d->size)
+        marked(ctx, end, d->size - end);
+    return true;
+}

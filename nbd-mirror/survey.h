@@ -27,4 +27,18 @@ MUST_CHECK bool survey_run(const struct mirror_side *side, const char *name,
                            const char *bitmap, bool deep, const struct cancel *cancel,
                            struct survey *out, struct err *e);
 
+/**
+ * survey_marked() - which stretches a bitmap marks, in ascending order
+ * @align:  a power of two from the server's least block on: a block of so many bytes is
+ *          marked if any of it is
+ * @marked: is told of each; what is beyond the last whole block counts as marked
+ *
+ * Errors: as of mirror_pass().  Blocks: for as long as the answers take.
+ */
+MUST_CHECK bool survey_marked(const struct mirror_side *side, const char *name,
+                              const char *bitmap, uint32_t align,
+                              const struct cancel *cancel,
+                              void (*marked)(void *ctx, uint64_t off, uint64_t len),
+                              void *ctx, struct err *e);
+
 #endif

@@ -26,6 +26,9 @@ struct verify {
 /* One side's thread. */
 struct side_job {
     struct digest_cfg cfg;
+    /* Instead of digest_export(), or NULL. */
+    bool (*elsewhere)(void *, const struct digest_cfg *, uint64_t *, struct err *);
+    void *elsewhere_ctx;
     struct digest_queue queue;
     counter read;
     uint64_t size;       /* SIZE_UNKNOWN: not learnt */
@@ -39,7 +42,9 @@ static void *side_thread(void *opaque)
 {
     struct side_job *j = opaque;
 
-    j->ok = digest_export(&j->cfg, &j->size, &j->e);
+    j->ok = j->elsewhere != NULL
+                ? j->elsewhere(j->elsewhere_ctx, &j->cfg, &j->size, &j->e)
+                : digest_export(&j->cfg, &j->size, &j->e);
     if (!j->ok)
         cancel_set(j->stop); /* the other side may be waiting for its server */
     digest_end(&j->queue);
@@ -100,7 +105,7 @@ static bool sizes_alike(const struct side_job *j, struct err *e)
 static bool jobs_run(struct verify *v, struct side_job *j, struct err *e)
 {
     counter *const compared = (counter *)v->cfg->compared;
-    const struct digest_diff diff = { on_differs, v, compared };
+    const struct digest_diff diff = { on_differs, v, compared, v->cfg->stretch_max };
     struct err why = { 0 };
 
     if (!side_start(&j[0], e))
@@ -150,6 +155,7 @@ static bool compare(struct verify *v, const struct mirror_side *src,
                                         .size = cfg->size,
                                         .ranges = ranges,
                                         .nranges = nranges,
+                                        .start = ranges == NULL ? cfg->start : 0,
                                         .block = cfg->block,
                                         .connections = cfg->connections,
                                         .requests = cfg->requests,
@@ -159,6 +165,8 @@ static bool compare(struct verify *v, const struct mirror_side *src,
                                         .ctx = &j[i].queue,
                                         .read = &j[i].read };
     }
+    j[1].elsewhere = cfg->dst_digests;
+    j[1].elsewhere_ctx = cfg->dst_ctx;
     v->out->differ = v->out->stretches = 0;
     const bool ok = jobs_run(v, j, e);
     if (j[0].size != SIZE_UNKNOWN)
@@ -189,7 +197,7 @@ bool verify_run(const struct verify_cfg *cfg, const struct mirror_side *src,
     struct verify v = { .cfg = cfg, .out = out };
 
     *out = (struct verify_result){ 0 };
-    if (cfg_check(cfg, e) && compare(&v, src, dst, NULL, 0, e))
+    if (cfg_check(cfg, e) && compare(&v, src, dst, cfg->ranges, cfg->nranges, e))
         return true;
     return err_wrap(e, "%s", cfg->name);
 }

@@ -11,6 +11,8 @@
 
 #include "nbd-mirror/mirror.h"
 
+struct digest_cfg;
+
 struct verify_cfg {
     const char *name; /* "vda", for messages */
     uint64_t size;    /* what both exports must have, or MIRROR_SIZE_DST: any, alike */
@@ -22,6 +24,18 @@ struct verify_cfg {
     /* Called for every stretch of blocks that differ, in ascending order; may be NULL. */
     void (*differs)(void *ctx, uint64_t off, uint64_t len);
     void *ctx;
+    uint64_t
+        stretch_max; /* bytes; ->differs is told of longer ones in parts.  0: not */
+    /* Only these stretches, as in digest.h, or only what is not before ->start; of
+     * verify_run() only.  NULL, 0: all of both. */
+    const struct mirror_range *ranges;
+    size_t nranges;
+    uint64_t start;
+    /* Where the destination is digested elsewhere: emit what digest_export() would, from a
+     * thread of its own, and end when told to.  Then there is no @dst.  NULL: here. */
+    bool (*dst_digests)(void *ctx, const struct digest_cfg *cfg, uint64_t *size,
+                        struct err *e);
+    void *dst_ctx;
     /* Bytes compared so far, for whoever shows progress; may be NULL. */
     _Atomic uint64_t *compared;
 };

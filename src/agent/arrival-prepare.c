@@ -169,6 +169,19 @@ bool arrival_dirs_make(struct arrival *a, struct err *e)
 
 /* ---- all of it ------------------------------------------------------------------------- */
 
+/* Two names of one seed: two disks would be written into it.  (A device opens once only.) */
+static bool is_twice(const struct arrival *a, size_t i, struct err *e)
+{
+    const struct image_id *const id = &a->images[i].id;
+
+    for (size_t j = 0; j < i; j++)
+        if (id->ino != 0 && id->ino == a->images[j].id.ino &&
+            id->dev == a->images[j].id.dev)
+            return !err_set(e, ERR_REFUSED, 0, "disks %s and %s are one file",
+                            a->images[j].target, a->images[i].target);
+    return false;
+}
+
 /* Up to the journal; nothing that was made so far has a name yet. */
 static bool plan(struct arrival *a, struct err *e)
 {
@@ -178,7 +191,7 @@ static bool plan(struct arrival *a, struct err *e)
         !arrival_scan(if_stale, a, e) || !domain_absent(a, e))
         return false;
     for (size_t i = 0; i < a->n; i++)
-        if (!image_make(&a->images[i], e))
+        if (!image_make(&a->images[i], e) || is_twice(a, i, e))
             return false;
     return arrival_journal_start(a, e);
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "agent/arrival-int.h"
+#include "agent/digests.h"
 #include "agent/hold.h"
 #include "base/clock.h"
 #include "base/fault.h"
@@ -12,19 +13,38 @@
 
 /* ---- disks ----------------------------------------------------------------------------- */
 
+/* The writer of that disk; NULL and *e: there is none now. */
+static const struct writer *writer_of(const struct arrival *a, const char *target,
+                                      const char *what, struct err *e)
+{
+    if (arrival_at(a) != ARRIVAL_PREPARED || !a->ours) {
+        arrival_refuse(a, what, e);
+        return NULL;
+    }
+    for (size_t i = 0; i < a->n; i++)
+        if (strcmp(a->writers[i].target, target) == 0)
+            return &a->writers[i];
+    err_set(e, ERR_REFUSED, 0, "move %.8s has no disk %.40s", a->id, target);
+    return NULL;
+}
+
 bool arrival_disk(struct arrival *a, const char *target, int *fd, struct err *e)
 {
     LOCK_SCOPE(&a->lock);
 
-    if (arrival_at(a) != ARRIVAL_PREPARED || !a->ours)
-        return arrival_refuse(a, "written to", e);
-    if (!a->used && !journal_step(a->journal, "used", NULL, e))
+    const struct writer *const w = writer_of(a, target, "written to", e);
+    if (w == NULL || (!a->used && !journal_step(a->journal, "used", NULL, e)))
         return false;
     a->used = true;
-    for (size_t i = 0; i < a->n; i++)
-        if (strcmp(a->writers[i].target, target) == 0)
-            return writer_connect(&a->writers[i], fd, e);
-    return err_set(e, ERR_REFUSED, 0, "move %.8s has no disk %.40s", a->id, target);
+    return writer_connect(w, fd, e);
+}
+
+bool arrival_digest(struct arrival *a, const char *target, int *fd, struct err *e)
+{
+    LOCK_SCOPE(&a->lock);
+
+    const struct writer *const w = writer_of(a, target, "digested", e);
+    return w != NULL && digests_open(w->sock, fd, e);
 }
 
 /* All are told to end, then each is waited for; the first failure wins. */

@@ -158,6 +158,9 @@ MUST_CHECK bool arrival_look(const struct arrival *a, struct guest_look *out,
 
 MUST_CHECK bool arrival_disk(struct arrival *a, const char *target, int *fd,
                              struct err *e);
+/* Digests of what is on that disk now: digests.h. */
+MUST_CHECK bool arrival_digest(struct arrival *a, const char *target, int *fd,
+                               struct err *e);
 /* A RAM stream with that number, which starts with a limit of 0; the one before must be
  * over, and not released. */
 MUST_CHECK bool arrival_ram(struct arrival *a, uint64_t stream, int *fd, struct err *e);

@@ -106,8 +106,10 @@ static void space_add(struct spaces *s, const struct image *im, uint64_t allocat
         return;
     fs->allocated += allocated;
     fs->size += im->size;
-    if (own != NULL && image_is(dirfd, image_name(im), &own->id) &&
-        fstatat(dirfd, image_name(im), &st, AT_SYMLINK_NOFOLLOW) == 0)
+    if (im->seed && fstatat(dirfd, image_name(im), &st, AT_SYMLINK_NOFOLLOW) == 0)
+        fs->free += (uint64_t)st.st_blocks * 512; /* what it holds is written over */
+    else if (own != NULL && image_is(dirfd, image_name(im), &own->id) &&
+             fstatat(dirfd, image_name(im), &st, AT_SYMLINK_NOFOLLOW) == 0)
         fs->free += (uint64_t)st.st_blocks * 512; /* stat(2): always 512 */
 }
 
@@ -213,6 +215,10 @@ static bool disk_check(struct json_object *o, struct disk_rig *rig, struct findi
     }
     const struct image *const own = stale_image(&rig->stale, im.path);
     image_check(&im, own != NULL ? &own->id : NULL, f);
+    if (im.seed && own != NULL && !own->seed)
+        findings_add(f, FINDING_BLOCKER, "seed", "Run it again without --seed.",
+                     "disk %s: %s was made by an unfinished move, and goes with it",
+                     im.target, im.path);
     access_check(&im, &rig->user, f);
     space_add(&rig->spaces, &im, allocated, own);
     return true;

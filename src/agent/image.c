@@ -14,6 +14,7 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
+#include "agent/image-int.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/proc.h"
@@ -116,7 +117,7 @@ static bool fields(struct json_object *o, struct image *im, struct err *e)
     snprintf(im->format, sizeof im->format, "%s", format);
     snprintf(im->path, sizeof im->path, "%s", path);
     im->device = in_dev(path);
-    return true;
+    return !json_has(o, "seed") || json_get_bool(o, "seed", &im->seed, e);
 }
 
 bool image_parse(struct json_object *o, struct image *out, struct err *e)
@@ -151,6 +152,8 @@ struct json_object *image_to_json(const struct image *im)
     id_print(&im->id, id);
     json_add_str(json_add_str(o, "target", im->target), "path", im->path);
     json_add_str(json_add_u64(o, "size", im->size), "format", im->format);
+    if (im->seed)
+        json_add_bool(o, "seed", true);
     return json_add_str(json_add_bool(o, "device", im->device), "id", id);
 }
 
@@ -193,7 +196,7 @@ void image_mark_from_json(struct image *im, struct json_object *o)
 
 /* ---- opening ------------------------------------------------------------------------- */
 
-static int open_beneath(int dirfd, const char *name, int flags)
+int image_open_beneath(int dirfd, const char *name, int flags)
 {
     const struct open_how how = {
         .flags = (uint64_t)(flags | O_CLOEXEC),
@@ -217,7 +220,7 @@ bool image_open_dir(const struct image *im, int *dirfd, struct err *e)
     return *dirfd >= 0 ? true : err_set(e, ERR_SYS, errno, "directory %s", dir);
 }
 
-static bool id_of(int dirfd, const char *name, struct image_id *out)
+bool image_id_of(int dirfd, const char *name, struct image_id *out)
 {
     struct statx st;
 
@@ -237,7 +240,7 @@ bool image_is(int dirfd, const char *name, const struct image_id *id)
 {
     struct image_id now;
 
-    return id->ino != 0 && id_of(dirfd, name, &now) && now.dev == id->dev &&
+    return id->ino != 0 && image_id_of(dirfd, name, &now) && now.dev == id->dev &&
            now.ino == id->ino && now.born_ns == id->born_ns;
 }
 
@@ -273,9 +276,7 @@ static bool device_empty(int fd, const struct image *im, struct err *e)
     return true;
 }
 
-/* Exclusively: a device that is mounted, part of LVM or RAID, or another disk of this move
- * under another name refuses; QEMU and qemu-nbd do not ask for that, so they can. */
-static bool device_open(const struct image *im, int *out, uint64_t *rdev, struct err *e)
+bool image_device_open(const struct image *im, int *out, uint64_t *rdev, struct err *e)
 {
     AUTO(fd_close)
     int fd = open(im->path, O_RDWR | O_EXCL | O_NONBLOCK | O_CLOEXEC);
@@ -302,7 +303,8 @@ static bool device_open(const struct image *im, int *out, uint64_t *rdev, struct
 
 static bool device_take(struct image *im, struct err *e)
 {
-    return device_open(im, &im->fd, &im->id.dev, e) && device_empty(im->fd, im, e);
+    return image_device_open(im, &im->fd, &im->id.dev, e) &&
+           device_empty(im->fd, im, e);
 }
 
 /* Let the device look empty again at its ends, where we found it so, or the next try would
@@ -330,7 +332,7 @@ static void device_check(const struct image *im, struct findings *f)
     struct err e = { 0 };
     uint64_t rdev;
 
-    if (device_open(im, &fd, &rdev, &e) && device_empty(fd, im, &e))
+    if (image_device_open(im, &fd, &rdev, &e) && device_empty(fd, im, &e))
         return;
     findings_add(f, FINDING_BLOCKER, e.os == EEXIST ? "device-not-empty" : "device",
                  e.next[0] != '\0' ? e.next : NULL, "disk %s: %s", im->target, e.msg);
@@ -339,7 +341,7 @@ static void device_check(const struct image *im, struct findings *f)
 /* Whether a file of that size can be: tried with one that has no name. */
 static void limits_check(int dirfd, const struct image *im, struct findings *f)
 {
-    AUTO(fd_close) int fd = open_beneath(dirfd, ".", O_TMPFILE | O_RDWR);
+    AUTO(fd_close) int fd = image_open_beneath(dirfd, ".", O_TMPFILE | O_RDWR);
 
     if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR))
         fd = -1; /* cannot be tried here */
@@ -361,6 +363,10 @@ void image_check(const struct image *im, const struct image_id *own, struct find
     struct err e = { 0 };
     struct stat st;
 
+    if (im->seed) {
+        image_seed_check(im, f);
+        return;
+    }
     if (im->device) {
         device_check(im, f);
         return;
@@ -426,15 +432,16 @@ static bool file_make(struct image *im, struct err *e)
 
     if (fstatat(im->dirfd, image_name(im), &st, AT_SYMLINK_NOFOLLOW) == 0)
         return err_set(e, ERR_REFUSED, EEXIST, "%s", im->path);
-    im->fd = open_beneath(im->dirfd, ".", O_TMPFILE | O_RDWR);
+    im->fd = image_open_beneath(im->dirfd, ".", O_TMPFILE | O_RDWR);
     if (im->fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR)) {
-        im->fd = open_beneath(im->dirfd, image_name(im), O_RDWR | O_CREAT | O_EXCL);
+        im->fd =
+            image_open_beneath(im->dirfd, image_name(im), O_RDWR | O_CREAT | O_EXCL);
         im->named = im->fd >= 0;
     }
     if (im->fd < 0)
         return err_set(e, errno == EEXIST ? ERR_REFUSED : ERR_SYS, errno, "%s",
                        im->path);
-    if (!id_of(im->fd, "", &im->id))
+    if (!image_id_of(im->fd, "", &im->id))
         return err_set(e, ERR_SYS, errno, "%s", im->path);
     if (strcmp(im->format, "qcow2") == 0)
         return qcow2_make(im, e) || err_wrap(e, "%s", im->path);
@@ -446,8 +453,9 @@ static bool file_make(struct image *im, struct err *e)
 
 bool image_make(struct image *im, struct err *e)
 {
-    if (!(im->device ? device_take(im, e)
-                     : image_open_dir(im, &im->dirfd, e) && file_make(im, e)))
+    if (!(im->seed     ? image_seed_take(im, e)
+          : im->device ? device_take(im, e)
+                       : image_open_dir(im, &im->dirfd, e) && file_make(im, e)))
         return err_wrap(e, "disk %s", im->target);
     return true;
 }
@@ -465,7 +473,7 @@ static bool file_reopen(struct image *im, struct err *e)
 
     if (im->dirfd < 0 && !image_open_dir(im, &im->dirfd, e))
         return false;
-    AUTO(fd_close) int fd = open_beneath(im->dirfd, image_name(im), O_RDWR);
+    AUTO(fd_close) int fd = image_open_beneath(im->dirfd, image_name(im), O_RDWR);
     if (fd < 0 && errno == ENOENT)
         return is_other(im, "is gone", e);
     if (fd < 0 || fstat(fd, &st) < 0)
@@ -483,7 +491,7 @@ static bool device_reopen(struct image *im, struct err *e)
     AUTO(fd_close) int fd = -1;
     uint64_t rdev;
 
-    if (!device_open(im, &fd, &rdev, e))
+    if (!image_device_open(im, &fd, &rdev, e))
         return false;
     if (rdev != im->id.dev)
         return is_other(im, "is another device", e);
@@ -524,7 +532,7 @@ static bool name_it(struct image *im)
 
 bool image_publish(struct image *im, struct err *e)
 {
-    if (im->device)
+    if (im->device || im->seed)
         return true;
     if (!im->named && !name_it(im))
         return err_set(e, errno == EEXIST ? ERR_REFUSED : ERR_SYS, errno, "disk %s: %s",
@@ -655,6 +663,8 @@ bool image_remove(struct image *im, struct err *e)
 {
     struct err why;
 
+    if (im->seed)
+        return true; /* its owner's */
     if (im->device)
         return im->fd < 0 || device_blank(im, e);
     if (!im->named)

@@ -11,6 +11,9 @@
  * Where the file system has no O_TMPFILE (some network ones), the name exists from
  * image_make() on.  The directory is opened once; below it no symlink is followed.
  *
+ * A seed is an image that lies there already and is taken over; image_make() opens and checks
+ * it, nothing ever removes it.
+ *
  * A block device may stand for a raw image: it must be empty (its first and last MiB) and of
  * the right size, and is never removed, but made to look empty again.  Thread: the move's lock.  Blocks: on the disk, on qemu-img.
  */
@@ -48,6 +51,7 @@ struct image {
     char path[PATHS_MAX];   /* absolute */
     uint64_t size;          /* virtual, bytes, a multiple of 512 */
     bool device;            /* an existing block device */
+    bool seed;              /* it was there before: its owner's, with all it holds */
     bool named;             /* the file has its name */
     struct image_id id;     /* of a file; of a device ->dev is its own number */
     struct image_mark mark; /* from image_sync(), or the journal */
@@ -56,10 +60,10 @@ struct image {
     int dirfd, fd;          /* -1: not open */
 };
 
-/* From {target, path, format, size}, checked as text and numbers; nothing is opened.
+/* From {target, path, format, size, seed}, checked as text and numbers; nothing is opened.
  * Errors: ERR_PROTO; ERR_REFUSED a path or size that can never work. */
 MUST_CHECK bool image_parse(struct json_object *o, struct image *out, struct err *e);
-/* {target, path, format, size, device, id} and back, for the journal. */
+/* {target, path, format, size, device, seed, id} and back, for the journal. */
 struct json_object *image_to_json(const struct image *im);
 MUST_CHECK bool image_from_json(struct json_object *o, struct image *out,
                                 struct err *e);
@@ -72,7 +76,8 @@ const char *image_name(const struct image *im);
 void image_check(const struct image *im, const struct image_id *own,
                  struct findings *f);
 
-/* Errors: ERR_REFUSED something is there already, a device that is not empty; ERR_SYS. */
+/* Errors: ERR_REFUSED something is there already, a device that is not empty, a seed that
+ * is missing or cannot be this disk; ERR_SYS. */
 MUST_CHECK bool image_make(struct image *im, struct err *e);
 /* Open it again, from the journal's form too; nothing to do where it is open.
  * Errors: ERR_REFUSED it is gone, or another file or size; ERR_SYS. */

@@ -158,7 +158,7 @@ static struct json_object *prepared_json(const struct arrival *a, bool fresh)
         struct json_object *const o = json_new();
 
         json_add_str(json_add_str(o, "target", im->target), "path", im->path);
-        json_add_bool(o, "zero", fresh && !im->device);
+        json_add_bool(o, "zero", fresh && !im->device && !im->seed);
         json_add_bool(o, "block", im->device);
         json_object_array_add(disks, o);
     }
@@ -403,17 +403,17 @@ static bool number(const char *s, uint64_t *out)
     return strcmp(back, s) == 0;
 }
 
-/* "disk/ID/TARGET", "ram/ID", "ram/ID/STREAM", "libvirt", "probe" */
+/* "disk/ID/TARGET", "digest/ID/TARGET", "ram/ID", "ram/ID/STREAM", "libvirt", "probe" */
 bool route_channel(void *ctx, const char *path, int *fd, struct err *e)
 {
-    char id[PATHS_ID_LEN + 1], what[5] = "", rest[64] = "";
+    char id[PATHS_ID_LEN + 1], what[7] = "", rest[64] = "";
     uint64_t stream = 0;
 
     if (strcmp(path, "libvirt") == 0)
         return open_libvirt(fd, e);
     if (strcmp(path, "probe") == 0)
         return probe_open(fd, e);
-    const int n = sscanf(path, "%4[a-z]/%32[0-9a-f]/%63[0-9A-Za-z_-]", what, id, rest);
+    const int n = sscanf(path, "%6[a-z]/%32[0-9a-f]/%63[0-9A-Za-z_-]", what, id, rest);
     if (n < 2 || !paths_id_ok(id) ||
         strlen(path) != strlen(what) + 1 + strlen(id) + (n == 3 ? 1 + strlen(rest) : 0))
         return err_set(e, ERR_PROTO, 0, "no such channel: %.100s", path);
@@ -422,6 +422,8 @@ bool route_channel(void *ctx, const char *path, int *fd, struct err *e)
         return absent(id, e);
     if (strcmp(what, "disk") == 0 && n == 3)
         return arrival_disk(a, rest, fd, e);
+    if (strcmp(what, "digest") == 0 && n == 3)
+        return arrival_digest(a, rest, fd, e);
     if (strcmp(what, "ram") == 0 && (n == 2 || number(rest, &stream)))
         return arrival_ram(a, stream, fd, e);
     return err_set(e, ERR_PROTO, 0, "no such channel: %.100s", path);

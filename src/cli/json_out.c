@@ -229,6 +229,17 @@ static struct json_object *disks(const struct move_result *r)
     return a;
 }
 
+static struct json_object *verified(const struct move_verified *v)
+{
+    if (!v->done)
+        return NULL;
+
+    struct json_object *const o = json_new();
+    json_add_u64(o, "compared", v->compared);
+    json_add_u64(o, "differing", v->differing);
+    return json_add_u64(o, "repaired", v->repaired);
+}
+
 struct json_object *json_out_result(const struct move_cfg *cfg,
                                     const struct move_result *r)
 {
@@ -260,6 +271,7 @@ struct json_object *json_out_result(const struct move_cfg *cfg,
     json_add_u64(o, "sent", r->sent);
     json_add_u64(o, "received", r->received);
     json_object_object_add(o, "kept", kept(r));
+    json_object_object_add(o, "verified", verified(&r->verified));
     json_add_obj(o, "disks", disks(r));
     json_add_obj(o, "left", strings(r->left, r->nleft));
     json_add_obj(o, "notes", strings(r->notes, r->nnotes));

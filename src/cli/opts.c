@@ -61,6 +61,11 @@ static const struct opt opts[] = {
       "destination; may be given for each disk" },
     { "format", 0, parse_word, AT(move.format), "raw|qcow2", NULL, 0, 0,
       "format of the disks there (as they are here)" },
+    { "seed", 0, parse_flag, AT(move.seed), NULL, NULL, 0, 0,
+      "images lie there already: copy only what differs" },
+    { "verify", 0, parse_choice, AT(move.verify), "sample|full|none", "sample", 0, 0,
+      "compare both sides by digests before memory\n"
+      "follows: some blocks or all (sample)" },
     { "max-downtime", 0, parse_time, AT(move.max_downtime_ms), "TIME", "300ms", 1,
       MOVE_DOWNTIME_MAX_MS, "longest pause the guest may see (300ms)" },
     { "bandwidth", 0, parse_rate, AT(move.bandwidth), "RATE", NULL, 0, 0,

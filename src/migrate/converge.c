@@ -283,12 +283,11 @@ static void begin(struct move *m)
 }
 
 /* Rounds until the disks are nearly in step. */
-bool rounds_run(struct move *m, struct err *e)
+static bool get_in_step(struct move *m, struct err *e)
 {
     struct control_verdict v = { .todo = CONTROL_ROUND };
     bool hold = m->cfg->hold;
 
-    move_enter(m, MOVE_ROUNDS);
     begin(m);
     do {
         if (!one_round(m, e) || !converge_in_time(m, e) || !fault_point("rounds", e))
@@ -302,6 +301,17 @@ bool rounds_run(struct move *m, struct err *e)
             return false;
     } while (v.todo != CONTROL_RAM);
     return true;
+}
+
+/* In step, and proved to be: comparing takes its time, after which they are to be again. */
+bool rounds_run(struct move *m, struct err *e)
+{
+    const bool proved = m->verified.done;
+
+    move_enter(m, MOVE_ROUNDS);
+    if (!get_in_step(m, e) || !prove_run(m, e))
+        return false;
+    return proved || m->cfg->verify != MOVE_VERIFY_FULL || get_in_step(m, e);
 }
 
 /* Somebody may have paused or resumed the guest since the start.  From here on libvirt's

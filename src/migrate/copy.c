@@ -116,13 +116,23 @@ static uint64_t flush_every(uint64_t size)
     return every < FLUSH_MIN ? FLUSH_MIN : every > FLUSH_MAX ? FLUSH_MAX : every;
 }
 
+/* Whether a disk's pass is another than the mirror's. */
+static bool any_instead(const struct move *m)
+{
+    bool any = false;
+
+    for (size_t i = 0; i < m->plan.n; i++)
+        any |= m->copies[i].instead != NULL;
+    return any;
+}
+
 /* Thread: main. */
 static void keep_safe(struct copy_disk *c)
 {
     struct mirror_stats st;
 
     mirror_stats(c->mirror, &st);
-    if (c->pass.what == MIRROR_ALL && st.safe > c->safe)
+    if (c->pass.what == MIRROR_ALL && c->instead == NULL && st.safe > c->safe)
         c->safe = st.safe;
 }
 
@@ -138,8 +148,11 @@ static void *copy_thread(void *arg)
     struct copy_disk *const c = arg;
     const struct mirror_side src = { dial_qemu, c, c->export_name };
 
-    c->ok = mirror_pass(c->mirror, &src, &c->pass, &c->err);
-    if (!c->ok && c->err.os == EPERM && c->pass.what == MIRROR_DIRTY) {
+    c->ok = c->instead != NULL ? c->instead(c, &src, &c->err)
+                               : prove_excuse(c, &src, &c->err) &&
+                                     mirror_pass(c->mirror, &src, &c->pass, &c->err);
+    if (!c->ok && c->err.os == EPERM && c->pass.what == MIRROR_DIRTY &&
+        c->instead == NULL) {
         /* QEMU 10: the node went inactive, which ends all but reads (FACTS.md B1), since
          * QEMU stopped the guest during this round.  That happens once per migration; the
          * frozen bitmap still marks all of the round. */
@@ -298,8 +311,8 @@ static bool pass_all(struct move *m, bool bitmap, bool sample, struct err *e)
 
     const double seconds = (double)(clock_ns() - start) / 1e9;
 
-    /* Tiny passes tell only about fixed costs, not about the rate. */
-    if (copied >= 4 << 20 && seconds > 0)
+    /* Tiny passes tell only about fixed costs, not about the rate; nor does comparing. */
+    if (copied >= 4 << 20 && seconds > 0 && !any_instead(m))
         m->disk_rate = m->disk_rate > 0 ? (m->disk_rate + (double)copied / seconds) / 2
                                         : (double)copied / seconds;
     return true;
@@ -360,16 +373,24 @@ bool bulk_run(struct move *m, struct err *e)
         if (c->safe > 0)
             log_info("disks", "%s: going on at %s of %s", m->plan.disks[i].target,
                      units_size(a, c->safe), units_size(b, m->plan.disks[i].size));
+        c->compare |= m->cfg->seed;
+        c->instead = c->compare ? compare_run : NULL;
         c->pass.what = MIRROR_ALL;
         c->pass.start = c->safe;
         c->pass.flush_every = flush_every(m->plan.disks[i].size);
     }
     const int64_t start = clock_ms();
-    foresee_begin(m);
+    const bool compared = any_instead(m);
+    if (!compared) /* it would take the copies there for what they hold */
+        foresee_begin(m);
     if (!pass_all(m, false, true, e) || !unexport_all(m, e))
         return false;
+    if (compared)
+        move_note(m, "compared with the images that were there: %s differed",
+                  units_size(a, m->moved_disk));
     for (size_t i = 0; i < m->plan.n; i++) {
         m->copies[i].safe = m->plan.disks[i].size;
+        m->copies[i].instead = NULL;
         m->copies[i].pass.what = MIRROR_DIRTY;
         m->copies[i].pass.start = m->copies[i].pass.flush_every = 0;
         m->copies[i].pass.dst_zero = false;
@@ -406,6 +427,19 @@ bool copy_round(struct move *m, bool last, struct err *e)
              last ? " (last)" : "", units_size(a, m->moved_disk - before),
              (long long)(clock_ms() - start));
     return last || copy_sample(m, e);
+}
+
+bool copy_instead(struct move *m,
+                  bool (*pass)(struct copy_disk *c, const struct mirror_side *src,
+                               struct err *e),
+                  struct err *e)
+{
+    for (size_t i = 0; i < m->plan.n; i++)
+        m->copies[i].instead = pass;
+    const bool ok = pass_all(m, false, true, e);
+    for (size_t i = 0; i < m->plan.n; i++)
+        m->copies[i].instead = NULL;
+    return ok && unexport_all(m, e);
 }
 
 void copy_close(struct move *m)

@@ -63,12 +63,19 @@ struct copy_disk {
     struct mirror *mirror; /* the lock of progress guards setting it */
     char export_name[64], bitmap[64];
     struct mirror_pass pass;
-    uint64_t safe;  /* of the bulk: all before it was copied and flushed */
+    /* Of the bulk: all before it was copied and flushed. */
+    atomic_uint_fast64_t safe;
     uint64_t noted; /* the same as the journal has it */
     pthread_t thread;
     bool started, ok;
     int64_t copied_at_ns; /* the pass is through but for its flush */
     struct err err;
+    /* The pass, where it is none of the mirror's; NULL: it is.  Thread: copy-*. */
+    bool (*instead)(struct copy_disk *c, const struct mirror_side *src, struct err *e);
+    struct prove *prove; /* of prove.c, while it is at it; else NULL */
+    atomic_bool
+        comparing; /* compare.c is at it, and has compared so much of the disk */
+    atomic_uint_fast64_t compared;
     bool compare; /* the image there holds something: bulk copies only what differs */
 };
 
@@ -154,6 +161,7 @@ struct move {
     uint64_t ram_free;  /* and before */
 
     struct foresee foresee;
+    struct move_verified verified;
 
     /* Memory. */
     struct ram *ram;         /* relay, poll and migrate threads */
@@ -324,6 +332,11 @@ MUST_CHECK bool copy_settle(struct move *m, struct err *e);
 MUST_CHECK bool copy_sample(struct move *m, struct err *e);
 /* Rotate, export, copy, flush, drop; @last: nothing may write any more, lists first. */
 MUST_CHECK bool copy_round(struct move *m, bool last, struct err *e);
+/* A pass of another kind over all disks, and a flush. */
+MUST_CHECK bool copy_instead(struct move *m,
+                             bool (*pass)(struct copy_disk *c,
+                                          const struct mirror_side *src, struct err *e),
+                             struct err *e);
 /* After the last round, which has flushed: disconnect; the writers can be closed then. */
 void copy_close(struct move *m);
 
@@ -331,6 +344,24 @@ void copy_close(struct move *m);
 /* Of a move that goes on from an earlier try, once: compare some of what is there, and let
  * go of what is not as it was left.  Errors: as of a pass; ERR_SYS the journal. */
 MUST_CHECK bool sample_run(struct move *m, struct err *e);
+
+/* --- compare.c --- */
+/* The bulk pass of a disk with ->compare, in its thread: digest both sides, copy what
+ * differs.  Moves ->safe on.  Errors: of verify_run() and mirror_pass(). */
+MUST_CHECK bool compare_run(struct copy_disk *c, const struct mirror_side *src,
+                            struct err *e);
+/* For verify.h: what the agent digests; @c is the struct copy_disk. */
+struct digest_cfg;
+MUST_CHECK bool compare_dst_digests(void *c, const struct digest_cfg *cfg,
+                                    uint64_t *size, struct err *e);
+
+/* --- prove.c --- */
+/* Once, unless --verify none: both sides are digested, all or a sample, what differs without
+ * having been written is copied again, counted and said.  Rounds are part of it. */
+MUST_CHECK bool prove_run(struct move *m, struct err *e);
+/* Before the pass of a round, in the disk's thread: what its bitmap marks is right. */
+MUST_CHECK bool prove_excuse(struct copy_disk *c, const struct mirror_side *src,
+                             struct err *e);
 
 /* --- memory.c: relay, hold rule, virDomainMigrate3 --- */
 void memory_undo(struct move *m);

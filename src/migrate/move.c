@@ -281,6 +281,7 @@ static void fill_result(struct move *m, const struct err *e, struct move_result 
     out->budget_ms = move_budget(m);
     out->pause = m->pause;
     out->greeting = m->greeting;
+    out->verified = m->verified;
     out->forecast = m->foresee.out;
     out->forecast_at_ms = m->foresee.at_ms;
     out->elapsed_ms = clock_ms() - m->started_ms;

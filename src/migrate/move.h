@@ -32,6 +32,8 @@ struct move_cfg {
     const char *format;    /* for all disks; NULL: as the source */
     struct move_disk_opt disks[DOMXML_DISKS_MAX];
     size_t ndisks;
+    int verify; /* enum move_verify */
+    bool seed;  /* images lie there already: only what differs is copied */
     uint64_t max_downtime_ms; /* the pause budget */
     uint64_t bandwidth;       /* bytes/s over everything; 0: no limit */
     uint64_t timeout_ms;      /* of the whole move up to the switch; 0: none */
@@ -49,6 +51,17 @@ struct move_cfg {
     bool check_only;
     const struct move_words *words; /* NULL: no control socket */
     uint64_t forecast_ms; /* with check_only: how long to watch the guest; 0: not */
+};
+
+/* --verify, in the order of its words. */
+enum move_verify { MOVE_VERIFY_SAMPLE, MOVE_VERIFY_FULL, MOVE_VERIFY_NONE };
+
+/* What it found; bytes. */
+struct move_verified {
+    bool done;
+    uint64_t compared;  /* digested on both sides */
+    uint64_t differing; /* and nobody had written it */
+    uint64_t repaired;
 };
 
 /* How cli/ writes things down: what the control socket answers with. */
@@ -156,6 +169,7 @@ struct move_result {
     struct forecast forecast; /* what was to be expected when it was made */
     int64_t forecast_at_ms;   /* after the start */
     struct move_greeting greeting;
+    struct move_verified verified;
     int64_t elapsed_ms;
     unsigned rounds;
     unsigned retries;               /* so often memory and switch began again */

@@ -103,7 +103,7 @@ static bool probe_disks(struct move *m, struct err *e)
     return true;
 }
 
-static struct json_object *disk_json(const struct plan_disk *d)
+static struct json_object *disk_json(const struct plan_disk *d, bool seed)
 {
     struct json_object *o = json_new();
 
@@ -111,6 +111,8 @@ static struct json_object *disk_json(const struct plan_disk *d)
     json_add_str(o, "path", d->dst);
     json_add_str(o, "format", d->dst_format);
     json_add_u64(o, "size", d->size);
+    if (seed)
+        json_add_bool(o, "seed", true);
     return json_add_u64(o, "allocated", d->allocated);
 }
 
@@ -121,7 +123,7 @@ static struct json_object *check_body(struct move *m)
                        *bridges = json_object_new_array();
 
     for (size_t i = 0; i < m->plan.n; i++)
-        json_object_array_add(disks, disk_json(&m->plan.disks[i]));
+        json_object_array_add(disks, disk_json(&m->plan.disks[i], m->cfg->seed));
     for (size_t i = 0; i < m->info.nfiles; i++) {
         const struct domfile *d = &m->info.files[i];
         struct json_object *file = json_new();

@@ -27,6 +27,8 @@ static struct json_object *put_body(struct move *m)
         json_add_str(disk, "path", d->dst);
         json_add_str(disk, "format", d->dst_format);
         json_add_u64(disk, "size", d->size);
+        if (m->cfg->seed)
+            json_add_bool(disk, "seed", true);
         json_object_array_add(disks, disk);
     }
     json_add_str(o, "name", m->facts.name);

@@ -34,9 +34,14 @@ static void disk_gauges(struct move *m, struct rates *r, double seconds)
         mirror_stats(m->copies[i].mirror, &st);
         g->total = st.pass_total;
         g->done = st.pass_done;
+        uint64_t moved = st.data;
+        if (atomic_load(&m->copies[i].comparing)) {
+            g->total = g->size;
+            g->done = moved = atomic_load(&m->copies[i].compared);
+        }
         if (seconds > 0) {
-            g->rate = smooth(g->rate, st.data, r->disk[i], seconds);
-            r->disk[i] = st.data;
+            g->rate = smooth(g->rate, moved, r->disk[i], seconds);
+            r->disk[i] = moved;
         }
     }
 }

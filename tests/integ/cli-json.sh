@@ -59,7 +59,7 @@ result "$types"' == { type: "string", status: "number", check: "boolean",
     source: "string", destination: "string", id: "string", pause_ms: "number",
     budget_ms: "number", elapsed_ms: "number", rounds: "number", retries: "number", redials: "number", disk_bytes: "number",
     pause: "object", forecast: "object", forecast_at_ms: "number", arrival: "object",
-    ram_bytes: "number", sent: "number", received: "number", kept: "null", disks: "array", left: "array",
+    ram_bytes: "number", sent: "number", received: "number", kept: "null", verified: "object", disks: "array", left: "array",
     notes: "array", error: "null" }'
 result '.disks[0] | with_entries(.value |= type) == { target: "string",
     source_path: "string", destination_path: "string", format: "string", size: "number" }'

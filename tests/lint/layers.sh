@@ -1,7 +1,7 @@
 #!/bin/bash
 # Includes go one way:
 #   cli -> migrate -> { tunnel, virt, nbd-mirror } -> base
-#   cli -> agent   -> { tunnel, virt } -> base
+#   cli -> agent   -> { tunnel, virt, nbd-mirror } -> base
 set -u
 . tests/lint/lib.bash
 
@@ -10,7 +10,7 @@ declare -A may=(
     [nbd-mirror]="nbd-mirror base"
     [tunnel]="tunnel base"
     [virt]="virt base"
-    [agent]="agent tunnel virt base"
+    [agent]="agent tunnel virt nbd-mirror base"
     [migrate]="migrate tunnel virt nbd-mirror base"
     [cli]="cli migrate agent tunnel virt nbd-mirror base"
 )

@@ -326,6 +326,7 @@ void move_run(struct move *m, struct move_result *out)
     if (!early) {
         out->rounds = 7;
         out->disk_bytes = m->progress.sent * 3 / 2;
+        out->verified = (struct move_verified){ .done = true, .compared = 32 << 20 };
         out->ram_bytes = late && !cancelled ? 4 * GIB + 200 * MIB : 0;
         out->sent = m->progress.sent;
         out->received = m->progress.sent / 1000;

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include "agent/agent.h"
 #include "base/clock.h"
@@ -22,6 +23,7 @@
 #include "base/proc.h"
 #include "base/unix.h"
 #include "base/version.h"
+#include "nbd-mirror/digest-wire.h"
 #include "tests/lib/fake-guest.h"
 #include "tests/lib/loop.h"
 #include "tests/lib/own-state.h"
@@ -391,6 +393,99 @@ static void agent__probe_takes_what_comes(void **state)
     assert_int_equal(read(fd, &byte, 1), 0);
     close(fd);
     agent_end(&a);
+}
+
+/* Block 16 to 31 of 64, of 64 KiB each, hold 0x5a; see write_disk(). */
+static bool take_digest(void *ctx, const struct digest *d, struct err *e)
+{
+    static uint8_t block[MIRROR_BLOCK];
+    uint64_t *const at = ctx;
+    XXH128_canonical_t sum;
+
+    (void)e;
+    assert_int_equal(d->off, *at);
+    *at += d->len;
+    assert_int_equal(d->zero, d->off < MIB || d->off >= 2 * MIB);
+    if (d->zero)
+        return true;
+    memset(block, 0x5a, sizeof block);
+    XXH128_canonicalFromHash(&sum, XXH3_128bits(block, sizeof block));
+    assert_memory_equal(d->sum, sum.digest, DIGEST_LEN);
+    return true;
+}
+
+static void agent__digests_what_was_written(void **state)
+{
+    uint64_t at = 0;
+    const struct digest_cfg cfg = { .name = "dst",
+                                    .size = SIZE,
+                                    .block = MIRROR_BLOCK,
+                                    .emit = take_digest,
+                                    .ctx = &at };
+    struct agent a;
+    struct err e;
+    int fd;
+
+    (void)state;
+    agent_start(&a, NULL);
+    put(&a, ID1, "qcow2");
+    write_disk(&a, ID1);
+    assert_ok(
+        link_channel_pair(a.link, "digest/" ID1 "/vda", LINK_BULK, ZSTD_OFF, &fd, &e),
+        e);
+    assert_ok(digest_wire_fetch(fd, &cfg, &e), e);
+    assert_int_equal(at, SIZE);
+    close(fd);
+    assert_false(
+        link_channel_pair(a.link, "digest/" ID1 "/vdb", LINK_BULK, ZSTD_OFF, &fd, &e));
+    assert_false(
+        link_channel_pair(a.link, "digest/" ID1, LINK_BULK, ZSTD_OFF, &fd, &e));
+    assert_ok(post(&a, ID1, "close", NULL, &e), e);
+    assert_false(
+        link_channel_pair(a.link, "digest/" ID1 "/vda", LINK_BULK, ZSTD_OFF, &fd, &e));
+    agent_away(&a, ID1);
+}
+
+static struct json_object *seed_body(void)
+{
+    struct json_object *const body = put_body("raw");
+    struct json_object *list;
+    struct err e;
+
+    assert_ok(json_get_array(body, "disks", &list, &e), e);
+    json_add_bool(json_object_array_get_idx(list, 0), "seed", true);
+    return body;
+}
+
+/* It was there before and is so afterwards, whatever becomes of the move. */
+static void agent__leaves_a_seed_where_it_was(void **state)
+{
+    const char *const path = "/moves/" ID1;
+    struct agent a;
+    struct err e;
+
+    (void)state;
+    agent_start(&a, NULL);
+    assert_err(call(&a, "PUT", path, seed_body(), NULL, &e), e, ERR_REFUSED);
+    AUTO(fd_close) int fd = open(tmp_path("images/a.img"), O_CREAT | O_RDWR, 0600);
+    assert_err(call(&a, "PUT", path, seed_body(), NULL, &e), e, ERR_REFUSED);
+    assert_int_equal(ftruncate(fd, SIZE), 0);
+    for (int turn = 0; turn < 2; turn++) {
+        AUTO(json_put) struct json_object *r = NULL;
+
+        assert_ok(call(&a, "PUT", path, seed_body(), &r, &e), e);
+        assert_kind(r, false, false);
+        write_disk(&a, ID1);
+        if (turn == 0)
+            assert_ok(call(&a, "DELETE", path, NULL, NULL, &e), e);
+        else
+            agent_kill(&a);
+        assert_int_equal(disk_wrong("raw"), -1);
+    }
+    agent_start(&a, NULL);
+    agent_away(&a, ID1); /* from the journal */
+    assert_int_equal(disk_wrong("raw"), -1);
+    unlink(tmp_path("images/a.img"));
 }
 
 static void agent__check_lists_everything_at_once(void **state)
@@ -987,6 +1082,8 @@ int main(int argc, char **argv)
         TEST_AGENT(agent__says_who_it_is),
         TEST_AGENT(agent__refuses_what_is_not_in_the_protocol),
         TEST_AGENT(agent__probe_takes_what_comes),
+        TEST_AGENT(agent__digests_what_was_written),
+        TEST_AGENT(agent__leaves_a_seed_where_it_was),
         TEST_AGENT(agent__check_lists_everything_at_once),
         TEST_AGENT(agent__whole_move_raw),
         TEST_AGENT(agent__whole_move_qcow2),

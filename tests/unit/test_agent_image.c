@@ -572,6 +572,165 @@ static void image__device_must_be_empty_and_of_the_right_size(void **state)
     loop_remove();
 }
 
+/* ---- seeds --------------------------------------------------------------------------------- */
+
+static struct image seed(const char *name, const char *format, uint64_t size)
+{
+    AUTO(json_put) struct json_object *o = disk("vda", tmp_path(name), format, size);
+    struct image im;
+    struct err e;
+
+    json_add_bool(o, "seed", true);
+    assert_ok(image_parse(o, &im, &e), e);
+    assert_true(im.seed);
+    return im;
+}
+
+static void img(const char *const *argv)
+{
+    struct err e;
+
+    assert_ok(proc_run(argv, 20000, NULL, 0, &e), e);
+}
+
+/* A fresh image of 4 MiB, and a seed of it. */
+static struct image qcow2_seed(void)
+{
+    const char *const argv[] = { "qemu-img", "create",          "-q", "-f",
+                                 "qcow2",    tmp_path("a.img"), "4M", NULL };
+
+    unlink(tmp_path("a.img"));
+    img(argv);
+    return seed("a.img", "qcow2", 4 * MIB);
+}
+
+static void assert_no_seed(struct image im, const char *code, const char *words)
+{
+    struct findings f = { 0 };
+    struct err e;
+
+    assert_err(image_make(&im, &e), e, ERR_REFUSED);
+    assert_contains(e.msg, words);
+    assert_ok(image_remove(&im, &e), e);
+    image_close(&im);
+    image_check(&im, NULL, &f);
+    assert_int_equal(f.n, 1);
+    assert_string_equal(f.list[0].code, code);
+    findings_fini(&f);
+}
+
+static void seed__is_taken_over_and_never_removed(void **state)
+{
+    struct image im = seed("a.img", "raw", MIB), back;
+    struct findings f = { 0 };
+    struct err e;
+    char byte = 0;
+
+    (void)state;
+    put_file("a.img", "precious");
+    assert_int_equal(truncate(tmp_path("a.img"), MIB), 0);
+    image_check(&im, NULL, &f);
+    assert_int_equal(f.n, 0);
+    findings_fini(&f);
+    make(&im);
+    assert_int_equal(pread(im.fd, &byte, 1, 0), 1);
+    assert_int_equal(byte, 'p');
+    AUTO(json_put) struct json_object *o = image_to_json(&im);
+    assert_ok(image_remove(&im, &e), e);
+    image_close(&im);
+    assert_true(exists("a.img"));
+
+    assert_ok(image_from_json(o, &back, &e), e);
+    assert_true(back.seed);
+    assert_ok(image_reopen(&back, &e), e);
+    assert_ok(image_sync(&back, &e), e);
+    assert_ok(image_remove(&back, &e), e);
+    image_close(&back);
+    assert_true(exists("a.img"));
+}
+
+static void seed__that_is_missing_or_of_another_size_is_refused(void **state)
+{
+    (void)state;
+    assert_no_seed(seed("a.img", "raw", MIB), "no-seed", "only what differs");
+    put_file("a.img", "precious");
+    assert_no_seed(seed("a.img", "raw", MIB), "seed",
+                   "has 8 bytes, the disk has 1048576");
+    assert_no_seed(seed("a.img", "qcow2", MIB), "seed", "is not a qcow2 image");
+    assert_int_equal(symlink(tmp_path("a.img"), tmp_path("link")), 0);
+    assert_no_seed(seed("link", "raw", 8 * 512), "seed", "is a symbolic link");
+    assert_int_equal(mkfifo(tmp_path("pipe"), 0600), 0);
+    assert_no_seed(seed("pipe", "raw", 512), "seed", "is not a regular file");
+}
+
+static void seed__of_qcow2_holds_this_disk_alone(void **state)
+{
+    struct image im = qcow2_seed();
+    struct err e;
+
+    (void)state;
+    make(&im);
+    image_close(&im);
+    im = seed("a.img", "qcow2", 8 * MIB);
+    assert_no_seed(im, "seed", "has 4194304 bytes, the disk has 8388608");
+    const char *const argv[] = { "qemu-img", "snapshot",        "-c",
+                                 "s",        tmp_path("a.img"), NULL };
+    img(argv);
+    assert_no_seed(seed("a.img", "qcow2", 4 * MIB), "seed", "internal snapshots");
+
+    const uint8_t one = 1, four = 4;
+    im = qcow2_seed();
+    AUTO(fd_close) int fd = open(tmp_path("a.img"), O_RDWR | O_CLOEXEC);
+    assert_int_equal(pwrite(fd, &one, 1, 15), 1); /* a backing file's name at 1 */
+    assert_no_seed(seed("a.img", "qcow2", 4 * MIB), "seed", "backing file");
+    assert_int_equal(pwrite(fd, "\0", 1, 15), 1);
+    assert_int_equal(pwrite(fd, &one, 1, 35), 1);
+    assert_no_seed(seed("a.img", "qcow2", 4 * MIB), "seed", "is encrypted");
+    assert_int_equal(pwrite(fd, "\0", 1, 35), 1);
+    assert_int_equal(pwrite(fd, &one, 1, 79), 1);
+    assert_no_seed(seed("a.img", "qcow2", 4 * MIB), "seed", "is not clean");
+    assert_int_equal(pwrite(fd, &four, 1, 79), 1);
+    assert_no_seed(seed("a.img", "qcow2", 4 * MIB), "seed", "in another file");
+    assert_int_equal(pwrite(fd, "\0\200", 2, 78), 2);
+    assert_no_seed(seed("a.img", "qcow2", 4 * MIB), "seed", "features");
+    assert_ok(image_remove(&im, &e), e);
+}
+
+/* A QEMU has it open. */
+static void seed__in_use_is_refused(void **state)
+{
+    static const char *const formats[] = { "raw", "qcow2" };
+    char pid[220];
+    struct err e;
+
+    (void)state;
+    snprintf(pid, sizeof pid, "--pid-file=%s", tmp_path("pid"));
+    for (int i = 0; i < 2; i++) {
+        struct proc p = PROC_NONE;
+        struct image im = qcow2_seed();
+
+        if (i == 0) {
+            assert_int_equal(truncate(tmp_path("a.img"), 4 * MIB), 0);
+            im = seed("a.img", "raw", 4 * MIB);
+        }
+        unlink(tmp_path("pid")); /* written once the image is open */
+        const char *const argv[] = {
+            "qemu-nbd",       "--persistent",    pid, "-f", formats[i], "-k",
+            tmp_path("sock"), tmp_path("a.img"), NULL
+        };
+        const struct proc_cfg cfg = { .argv = argv, .in = -1, .out = -1, .err = -1 };
+        assert_ok(proc_spawn(&cfg, &p, &e), e);
+        for (int n = 0; n < 1000 && !exists("pid"); n++)
+            clock_sleep_ms(10);
+        const bool taken = image_make(&im, &e);
+        proc_stop(&p, 2000); /* whatever comes of it */
+        image_close(&im);
+        unlink(tmp_path("sock"));
+        assert_false(taken);
+        assert_contains(e.msg, "is in use");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -597,6 +756,10 @@ int main(void)
         TEST_TMP(image__dev_takes_devices_only),
         TEST_TMP(image__every_write_to_a_device_after_sync_is_found),
         TEST_TMP(image__device_must_be_empty_and_of_the_right_size),
+        TEST_TMP(seed__is_taken_over_and_never_removed),
+        TEST_TMP(seed__that_is_missing_or_of_another_size_is_refused),
+        TEST_TMP(seed__of_qcow2_holds_this_disk_alone),
+        TEST_TMP(seed__in_use_is_refused),
     };
 
     signal(SIGXFSZ, SIG_IGN);

@@ -128,6 +128,7 @@ static void json_out__result_has_every_field(void **state)
         .ram_bytes = 20,
         .sent = 30,
         .received = 40,
+        .verified = { true, 60, 5, 4 },
         .id = "0123456789abcdef0123456789abcdef",
         .domain = "web01",
         .uuid = "6a1d5c1e-0f6b-4f0e-9d3f-2f2b8c8f8a11",
@@ -151,6 +152,7 @@ static void json_out__result_has_every_field(void **state)
         "'budget_ms':300,'forecast':null,'forecast_at_ms':null,'elapsed_ms':192000,'"
         "rounds':4,'retries':2,'redials':1,"
         "'disk_bytes':10,'ram_bytes':20,'sent':30,'received':40,'kept':null,"
+        "'verified':{'compared':60,'differing':5,'repaired':4},"
         "'disks':[{'target':'vda','source_path':'/a/x.img',"
         "'destination_path':'/b/x.img','format':'raw','size':50}],"
         "'left':['do this'],'notes':['kept that','and that'],"
@@ -181,7 +183,7 @@ static void json_out__failed_result_says_why(void **state)
         "'forecast':null,'forecast_at_ms':null,"
         "'elapsed_ms':0,'rounds':0,'retries':0,'redials':0,'disk_bytes':0,'ram_bytes':"
         "0,'sent':0,"
-        "'received':0,'kept':{'bytes':5,'size':9},'disks':[],'left':[],'notes':[],"
+        "'received':0,'kept':{'bytes':5,'size':9},'verified':null,'disks':[],'left':[],'notes':[],"
         "'arrival':{'done':[],'failed':[]},'error':{'kind':'connect',"
         "'errno':111,'what':'hostb: Connection refused','next':'Look there.'}}");
 }

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "nbd-mirror/mirror.h"
+#include "nbd-mirror/survey.h"
 #include "tests/lib/nbd-mem.h"
 
 #define SIZE UINT64_C(2000000)
@@ -314,6 +315,53 @@ static void mirror__a_missing_bitmap_is_refused(void **state)
     mirror_close(m);
 }
 
+/* --- what a bitmap marks --- */
+
+static struct mirror_range marked[8];
+static unsigned nmarked;
+
+static void on_marked(void *ctx, uint64_t off, uint64_t len)
+{
+    (void)ctx;
+    assert_true(nmarked < 8);
+    marked[nmarked++] = (struct mirror_range){ off, len };
+}
+
+static bool list_marked(struct err *e)
+{
+    const struct mirror_side side = { nbd_mem_dial, src, "" };
+
+    nmarked = 0;
+    return survey_marked(&side, "src", "b", MIRROR_BLOCK, cancel, on_marked, NULL, e);
+}
+
+static void survey__tells_marks_in_whole_blocks(void **state)
+{
+    const uint64_t block = MIRROR_BLOCK;
+    struct err e;
+
+    (void)state;
+    src->dirty = calloc(1, SIZE);
+    src->dirty[3 * block + 17] = 1;
+    memset(src->dirty + 10 * block - 1, 1, (size_t)block + 2);
+    assert_ok(list_marked(&e), e);
+    assert_int_equal(nmarked, 3);
+    assert_int_equal(marked[0].off, 3 * block);
+    assert_int_equal(marked[0].len, block);
+    assert_int_equal(marked[1].off, 9 * block);
+    assert_int_equal(marked[1].len, 3 * block);
+    assert_int_equal(marked[2].off, SIZE / block * block); /* the rest, in any case */
+    assert_int_equal(marked[2].len, SIZE % block);
+
+    src->lie = LIE_ERRNO;
+    src->lie_at = NBD_STATUS;
+    src->lie_errno = EIO;
+    assert_err(list_marked(&e), e, ERR_NBD);
+    src->lie = LIE_EXTENT_LONG;
+    assert_false(list_marked(&e));
+    assert_contains(e.msg, "src: block status of ");
+}
+
 /* --- servers that break the protocol, or fail, half-way --- */
 
 /* The pass fails with @text; when the server is honest again, the same mirror does it. */
@@ -527,6 +575,7 @@ int main(void)
         TEST_N(mirror__a_failed_handshake_says_why),
         TEST_N(mirror__senseless_settings_are_refused),
         TEST_N(mirror__a_missing_bitmap_is_refused),
+        TEST_N(survey__tells_marks_in_whole_blocks),
         TEST_N(mirror__a_source_that_lies_about_data_is_found_out),
         TEST_N(mirror__a_source_that_lies_about_extents_is_found_out),
         TEST_N(mirror__the_errno_of_the_server_arrives),

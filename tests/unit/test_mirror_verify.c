@@ -435,7 +435,7 @@ static void compare__streams_that_do_not_fit_are_an_error(void **state)
         { { .off = 0, .len = 10 }, { .off = 0, .len = 9, .zero = true } },
         { { .off = 0, .len = 10, .zero = true }, { .off = 0, .len = 9, .zero = true } },
     };
-    const struct digest_diff diff = { on_differs, NULL, NULL };
+    const struct digest_diff diff = { .differs = on_differs };
     static struct digest_queue q[2];
     struct err e;
 
@@ -450,6 +450,95 @@ static void compare__streams_that_do_not_fit_are_an_error(void **state)
         digest_shut(&q[0]);
         assert_err(digest_push(&q[0], &bad[i][0], &e), e, ERR_CANCELLED);
     }
+}
+
+/* --- digests from elsewhere --- */
+
+static bool elsewhere(void *ctx, const struct digest_cfg *cfg, uint64_t *size,
+                      struct err *e)
+{
+    const struct mirror_side to = { nbd_mem_dial, dst, "" };
+    struct digest_cfg there = *cfg;
+
+    (void)ctx;
+    assert_null(cfg->side);
+    there.side = &to;
+    return digest_export(&there, size, e);
+}
+
+static void verify__takes_digests_from_elsewhere(void **state)
+{
+    const struct mirror_side from = { nbd_mem_dial, src, "" };
+    struct verify_cfg cfg = *config();
+    struct verify_result r;
+    struct err e;
+
+    (void)state;
+    cfg.dst_digests = elsewhere;
+    dst->bytes[2 * BLOCK] ^= 1;
+    dst->bytes[20 * BLOCK] ^= 1;
+    assert_ok(verify_run(&cfg, &from, NULL, &r, &e), e);
+    assert_int_equal(nfound, 2);
+    assert_int_equal(found[1].off, 20 * BLOCK);
+
+    nfound = 0;
+    cfg.start = 3 * BLOCK;
+    assert_ok(verify_run(&cfg, &from, NULL, &r, &e), e);
+    assert_int_equal(nfound, 1);
+    assert_int_equal(found[0].off, 20 * BLOCK);
+    assert_true(r.read[0] <= SIZE - 3 * BLOCK);
+
+    dst->lie = LIE_ERRNO;
+    dst->lie_at = NBD_READ;
+    dst->lie_errno = 5;
+    assert_err(verify_run(&cfg, &from, NULL, &r, &e), e, ERR_NBD);
+    assert_contains(e.msg, "vda: dst: read of ");
+}
+
+static void verify__ranges_alone_are_compared(void **state)
+{
+    const struct mirror_range ranges[] = { { 2 * BLOCK, BLOCK },
+                                           { 30 * BLOCK, BLOCK } };
+    const struct mirror_side from = { nbd_mem_dial, src, "" };
+    const struct mirror_side to = { nbd_mem_dial, dst, "" };
+    struct verify_cfg cfg = *config();
+    struct verify_result r;
+    struct err e;
+
+    (void)state;
+    cfg.ranges = ranges;
+    cfg.nranges = 2;
+    dst->bytes[2 * BLOCK + 7] ^= 1;
+    dst->bytes[20 * BLOCK] ^= 1;
+    assert_ok(verify_run(&cfg, &from, &to, &r, &e), e);
+    assert_int_equal(r.read[0], 2 * BLOCK);
+    assert_int_equal(nfound, 1);
+    assert_int_equal(found[0].off, 2 * BLOCK);
+    assert_int_equal(found[0].len, BLOCK);
+}
+
+/* Who copies what is found need not wait for the end of it. */
+static void verify__long_stretches_are_told_in_parts(void **state)
+{
+    const struct mirror_side from = { nbd_mem_dial, src, "" };
+    const struct mirror_side to = { nbd_mem_dial, dst, "" };
+    struct verify_cfg cfg = *config();
+    struct verify_result r;
+    struct err e;
+    uint64_t sum = 0;
+
+    (void)state;
+    for (uint64_t i = 0; i < SIZE; i += 1000)
+        dst->bytes[i] ^= 1;
+    cfg.stretch_max = 4 * BLOCK;
+    assert_ok(verify_run(&cfg, &from, &to, &r, &e), e);
+    for (unsigned i = 0; i < nfound; i++) {
+        assert_int_equal(found[i].off, sum);
+        assert_true(found[i].len <= 4 * BLOCK);
+        sum += found[i].len;
+    }
+    assert_int_equal(sum, SIZE);
+    assert_int_equal(nfound, 10);
 }
 
 #define TEST_V(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -475,6 +564,9 @@ int main(void)
         TEST_V(verify__senseless_settings_are_refused),
         TEST_V(digest__is_xxh3_128_in_order_without_a_gap),
         TEST_V(digest__of_ranges_reads_these_and_no_more),
+        TEST_V(verify__takes_digests_from_elsewhere),
+        TEST_V(verify__ranges_alone_are_compared),
+        TEST_V(verify__long_stretches_are_told_in_parts),
         TEST_V(compare__streams_that_do_not_fit_are_an_error),
     };
 

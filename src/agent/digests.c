@@ -1,0 +1,63 @@
+#include "agent/digests.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/paths.h"
+#include "base/unix.h"
+#include "nbd-mirror/digest-wire.h"
+
+struct digests {
+    int fd;
+    char sock[PATHS_SOCK_MAX];
+};
+
+static bool dial(void *ctx, int *fd, struct err *e)
+{
+    return unix_connect(ctx, fd, e);
+}
+
+static void *answer(void *arg)
+{
+    struct digests *const d = arg;
+    const struct mirror_side side = { dial, d->sock, "" };
+    struct err e;
+
+    if (!digest_wire_serve(d->fd, &side, &e))
+        log_debug("digest", "%s", e.msg); /* who asked has been told, or has gone */
+    close(d->fd);
+    free(d);
+    return NULL;
+}
+
+bool digests_open(const char *sock, int *fd, struct err *e)
+{
+    struct digests *const d = malloc(sizeof *d);
+    pthread_attr_t attr;
+    pthread_t t;
+    int pair[2];
+
+    if (d == NULL)
+        return err_set(e, ERR_SYS, ENOMEM, "digests");
+    snprintf(d->sock, sizeof d->sock, "%s", sock);
+    if (!unix_pair(pair, e)) {
+        free(d);
+        return false;
+    }
+    d->fd = pair[1];
+    pthread_attr_init(&attr);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    const int os = pthread_create(&t, &attr, answer, d);
+    pthread_attr_destroy(&attr);
+    if (os != 0) {
+        close(pair[0]);
+        close(pair[1]);
+        free(d);
+        return err_set(e, ERR_SYS, os, "cannot start a thread");
+    }
+    *fd = pair[0];
+    return true;
+}

@@ -1,0 +1,235 @@
+/* Proof that both sides are alike, while the guest runs and before memory follows.
+ *
+ *   look 1   every block, or a sample, is digested on both sides: what differs is suspected
+ *   round    what its bitmap marks was written meanwhile, and is excused
+ *   look 2   the suspects again; and a round
+ *            what is suspected still is wrong: copied again, counted, said
+ *
+ * A bitmap marks a write when it has ended.  That may be after the look that saw its data and
+ * after the rotation that follows; then the next round has its mark.  So a block is called
+ * wrong only when it differed twice, with a round and no mark after each time. */
+#include <errno.h>
+#include <stdio.h>
+#include <sys/random.h>
+
+#include "base/fault.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/units.h"
+#include "migrate/move-int.h"
+#include "migrate/suspects.h"
+#include "nbd-mirror/survey.h"
+#include "nbd-mirror/verify.h"
+
+enum {
+    CONNECTIONS = 2,
+    REQUESTS = 8,
+    SAMPLE = 256, /* blocks of a disk */
+    LOOKS = 2,
+};
+
+/* Of one disk. */
+struct prove {
+    struct suspects list[2];
+    struct suspects *now, *next; /* of these two */
+    bool all;                    /* look at the whole disk */
+    uint64_t looked;             /* bytes, in the first look */
+};
+
+static void turn(struct prove *p)
+{
+    struct suspects *const was = p->now;
+
+    p->now = p->next;
+    p->next = was;
+}
+
+static void on_differs(void *ctx, uint64_t off, uint64_t len)
+{
+    struct prove *const p = ctx;
+
+    suspects_add(p->next, off, len);
+}
+
+/* In the disk's thread. */
+static bool look(struct copy_disk *c, const struct mirror_side *src, struct err *e)
+{
+    const struct plan_disk *const d = &c->move->plan.disks[c->index];
+    struct prove *const p = c->prove;
+    const struct verify_cfg cfg = { .name = d->target,
+                                    .size = d->size,
+                                    .block = MIRROR_BLOCK,
+                                    .connections = CONNECTIONS,
+                                    .requests = REQUESTS,
+                                    .cancel = c->move->halt,
+                                    .differs = on_differs,
+                                    .ctx = p,
+                                    .ranges = p->all ? NULL : p->now->list,
+                                    .nranges = p->now->n,
+                                    .dst_digests = compare_dst_digests,
+                                    .dst_ctx = c,
+                                    .compared = &c->compared };
+    struct verify_result r;
+
+    if (!p->all && p->now->n == 0)
+        return true;
+    p->next->n = 0;
+    atomic_store(&c->compared, 0);
+    atomic_store(&c->comparing, true);
+    const bool ok = verify_run(&cfg, src, NULL, &r, e);
+    atomic_store(&c->comparing, false);
+    if (p->looked == 0)
+        p->looked = atomic_load(&c->compared);
+    p->all = false;
+    turn(p);
+    return ok;
+}
+
+static void on_marked(void *ctx, uint64_t off, uint64_t len)
+{
+    suspects_excuse(ctx, off, len);
+}
+
+bool prove_excuse(struct copy_disk *c, const struct mirror_side *src, struct err *e)
+{
+    struct prove *const p = c->prove;
+    struct excuse x;
+
+    if (p == NULL || p->now->n == 0)
+        return true;
+    suspects_begin(&x, p->now, p->next);
+    if (!survey_marked(src, "src", c->bitmap, MIRROR_BLOCK, c->move->halt, on_marked,
+                       &x, e))
+        return err_wrap(e, "%s", c->move->plan.disks[c->index].target);
+    suspects_rest(&x);
+    turn(p);
+    return true;
+}
+
+static bool mend(struct copy_disk *c, const struct mirror_side *src, struct err *e)
+{
+    const struct suspects *const s = c->prove->now;
+    const struct mirror_pass pass = { .what = MIRROR_RANGES,
+                                      .ranges = s->list,
+                                      .nranges = s->n };
+
+    return s->n == 0 || mirror_pass(c->mirror, src, &pass, e);
+}
+
+/* --- all disks --- */
+
+static void prove_fini(struct move *m)
+{
+    for (size_t i = 0; i < m->plan.n; i++) {
+        free(m->copies[i].prove);
+        m->copies[i].prove = NULL;
+    }
+}
+
+static bool sample(struct suspects *s, uint64_t size, struct err *e)
+{
+    uint64_t random[SAMPLE];
+
+    /* Never short for so few bytes (getrandom(2)): 2048, so ask in parts of 256. */
+    for (size_t i = 0; i < SAMPLE; i += 32)
+        if (getrandom(random + i, 32 * sizeof *random, 0) != 32 * sizeof *random)
+            return err_set(e, ERR_SYS, errno, "getrandom");
+    suspects_sample(s, size, SAMPLE, random);
+    return true;
+}
+
+static bool prove_init(struct move *m, struct err *e)
+{
+    for (size_t i = 0; i < m->plan.n; i++) {
+        struct prove *const p = calloc(1, sizeof *p);
+
+        m->copies[i].prove = p;
+        if (p == NULL)
+            return err_set(e, ERR_SYS, ENOMEM, "no memory to compare");
+        p->now = &p->list[0];
+        p->next = &p->list[1];
+        p->all = m->cfg->verify == MOVE_VERIFY_FULL;
+        if (!p->all && !sample(p->now, m->plan.disks[i].size, e))
+            return false;
+    }
+    return true;
+}
+
+static uint64_t suspected(const struct move *m)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < m->plan.n; i++)
+        sum += suspects_bytes(m->copies[i].prove->now);
+    return sum;
+}
+
+static bool looks(struct move *m, struct err *e)
+{
+    for (int i = 0; i < LOOKS; i++) {
+        if (!copy_instead(m, look, e) || !fault_point("verify", e))
+            return false;
+        const uint64_t bytes = suspected(m);
+        log_debug("verify", "look=%d suspected=%llu", i + 1, (unsigned long long)bytes);
+        if (bytes == 0)
+            return true;
+        if (!copy_round(m, false, e))
+            return false;
+    }
+    return true;
+}
+
+static bool mend_all(struct move *m, uint64_t wrong, struct err *e)
+{
+    char a[UNITS_LEN];
+
+    for (size_t i = 0; i < m->plan.n; i++)
+        if (m->copies[i].prove->now->n > 0)
+            log_warn("verify", "%s: %s at the destination differed, first at %llu",
+                     m->plan.disks[i].target,
+                     units_size(a, suspects_bytes(m->copies[i].prove->now)),
+                     (unsigned long long)m->copies[i].prove->now->list[0].off);
+    if (!copy_instead(m, mend, e))
+        return false;
+    m->verified.repaired += wrong;
+    move_note(
+        m,
+        "%s of the copy differed without having been written, and was copied again: "
+        "look at the destination's disks and memory",
+        units_size(a, wrong));
+    return true;
+}
+
+static bool prove(struct move *m, struct err *e)
+{
+    if (!prove_init(m, e) || !looks(m, e))
+        return false;
+    const uint64_t wrong = suspected(m);
+
+    m->verified.compared = 0;
+    for (size_t i = 0; i < m->plan.n; i++)
+        m->verified.compared += m->copies[i].prove->looked;
+    m->verified.differing += wrong;
+    return wrong == 0 || mend_all(m, wrong, e);
+}
+
+bool prove_run(struct move *m, struct err *e)
+{
+    char a[UNITS_LEN], b[UNITS_LEN];
+
+    if (m->verified.done || m->cfg->verify == MOVE_VERIFY_NONE)
+        return true;
+    pthread_mutex_lock(&m->lock);
+    snprintf(m->progress.why, sizeof m->progress.why,
+             "comparing %s of both sides' disks",
+             m->cfg->verify == MOVE_VERIFY_FULL ? "all" : "a sample");
+    pthread_mutex_unlock(&m->lock);
+    const bool ok = prove(m, e);
+    prove_fini(m);
+    if (!ok)
+        return false;
+    m->verified.done = true;
+    log_info("verify", "compared=%s differing=%s", units_size(a, m->verified.compared),
+             units_size(b, m->verified.differing));
+    return true;
+}
