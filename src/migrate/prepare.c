@@ -171,7 +171,7 @@ static void look_at_kept(struct move *m)
     for (size_t i = 0; i < m->plan.n; i++)
         m->copies[i].safe = m->kept->disks[i].safe;
     if (!m->adopted) {
-        log_warn("resume", "%s: all is copied again", e.msg);
+        log_warn("resume", "%s: both sides are compared", e.msg);
         distrust(m);
         return;
     }
