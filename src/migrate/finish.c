@@ -158,6 +158,7 @@ bool finish_run(struct move *m, struct err *e)
     if (!memory_wait(m, LIBVIRT_END_MS))
         log_warn("finish", "libvirt is slow to end the migration");
     finish_destination(m);
+    fault_pass("finish.told");
     forget_source(m);
     source_disks(m);
     m->tracking = false; /* bitmaps, exports and server went with QEMU */
