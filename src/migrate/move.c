@@ -196,9 +196,10 @@ static void move_failed(struct move *m, struct err *e)
     m->failed_in = m->progress.phase;
     log_debug("phase", "%s failed: %s", phase_names[m->failed_in], e->msg);
     move_enter(m, MOVE_UNDO);
-    /* A libvirtd that was restarted has dropped our connection, and the undo needs it. */
+    /* A libvirtd that was restarted has dropped our connection, and both the undo and
+     * the word on where the guest is need it. */
     const bool begun = m->failed_in > MOVE_PREFLIGHT;
-    const bool dropped = m->dom != NULL && begun && !owner_source_alive(m, &se);
+    const bool dropped = m->dom != NULL && !owner_source_alive(m, &se);
 
     if (dropped && !owner_source(m, LIBVIRT_AGAIN_MS, &se))
         log_warn("undo", "%s", se.msg);

@@ -8,7 +8,6 @@
 fault_begin --disk raw:64M:24M --disk qcow2:64M:8M
 
 HELD=switch.suspended:delay-300
-UNTOLD=(--allow '^b /(var/lib|run)/snmigrate/') # nobody could tell the agent that it is over
 
 # The guest's own end, as far as we are concerned; but nobody shall think that it runs.
 killed_in_finish() {
@@ -28,7 +27,7 @@ cell "agent killed when all is closed" agent.closed:kill-self    -              
 cell "agent killed at the release"    agent.released:kill-self   -              4 source --resumable
 cell "agent killed at COMMIT"         agent.committed:kill-self  -              0 destination --budget none
 cell "agent killed as the guest runs" agent.running:kill-self    -              0 destination
-cell "agent killed in the finish"     agent.finish:kill-self     -              6 destination "${UNTOLD[@]}"
+cell "agent killed in the finish"     agent.finish:kill-self     -              0 destination
 cell "agent stopped in bulk"          bulk:delay-1               "slowly stop_agent_for 14" 0 destination
 cell "agent stopped in memory"        memory.loop:delay-1        "slowly stop_agent_for 14" 0 destination
 cell "agent stopped after the suspend" $HELD                     "stop_agent_for 14" 0 destination

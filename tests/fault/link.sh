@@ -7,7 +7,7 @@
 
 fault_begin --disk raw:64M:24M --disk qcow2:64M:8M
 
-UNTOLD=(--allow '^b /(var/lib|run)/snmigrate/')
+UNTOLD=(--allow '^b /(var/lib|run)/(libvirt/)?snmigrate')
 
 # Past the release the destination keeps the paused guest until it is told: the next move of
 # it does that.
