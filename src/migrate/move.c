@@ -222,9 +222,12 @@ static void move_failed(struct move *m, struct err *e)
         link_cause(m->link, e);
         err_wrap(e, "lost the link to %s", m->cfg->dest.host);
         err_next(e, "Run the same command again when the link is back.");
-    } else if (dropped) {
-        err_wrap(e, "lost the connection to libvirt on this host");
+    } else if (dropped || (!begun && m->dst != NULL && !virt_alive(m->dst))) {
+        err_wrap(e, "lost the connection to libvirt on %s",
+                 dropped ? "this host" : m->cfg->dest.host);
         err_next(e, "Run the same command again.");
+        if (!begun)
+            e->kind = ERR_CONNECT;
     }
 }
 

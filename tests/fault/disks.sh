@@ -9,17 +9,16 @@ fault_begin --disk raw:64M:24M --disk qcow2:64M:8M
 disks_can_fail
 
 IMAGES=/var/lib/images
-STATE=/var/lib/snmigrate
 FULL='No space left'
 BROKEN='vd[ab].*[0-9].*Input/output error'
 
-# fill DIRECTORY: nothing more goes into it
-fill() { on b sh -c "dd if=/dev/zero of=$1/filler bs=64k 2> /dev/null || true"; }
+# Nothing more goes into the directory of the images.
+fill() { on b sh -c "dd if=/dev/zero of=$IMAGES/filler bs=64k 2> /dev/null || true"; }
 
 # A directory for images that has room in the preflight, and then not.
 full_in_prepare() {
     on b mount -t tmpfs -o size=64m,mode=755 small $IMAGES
-    faulty_attempt prepare:delay-300 "fill $IMAGES"
+    faulty_attempt prepare:delay-300 fill
     on b rm -f $IMAGES/filler
     expect_status 4
     said_in_attempt "$FULL"
@@ -30,31 +29,11 @@ full_in_prepare() {
     go_home
 }
 
-# full_journal POINT FAULT STATUS OWNER: no room for the agent's journal from POINT on
-full_journal() {
-    on b mount -t tmpfs -o size=1m,mode=700 small $STATE
-    faulty_attempt "$1" "$2"
-    on b rm -f $STATE/filler
-    expect_status "$3"
-    [ "$(where_is)" = "$4" ] || failed "the guest is: $(where_is)"
-    verdict --budget none --resumable
-    [ "$4" = destination ] || again
-    go_home
-    on b umount $STATE
-}
-fill_for() {
-    fill $STATE
-    sleep "$1"
-    on b rm -f $STATE/filler
-}
-
 try "full in prepare"              full_in_prepare
 try "full in bulk"                 saying "$FULL" bulk:delay-300      "fail_writes 28" 4 source
 try "full in rounds"               saying "$FULL" rounds:delay-1500   "fail_writes 28" 4 source
 try "full in memory"               saying "$FULL" memory.loop:delay-1500 "fail_writes 28" 4 source
 try "full after the suspend"       saying "$FULL" switch.suspended:delay-300 "fail_writes 28" 4 source
-try "journal full at the release"  full_journal switch.suspended:delay-300 "fill $STATE" 4 source
-try "journal full at COMMIT"       full_journal commit:delay-300 "fill_for 5" 0 destination
 try "EIO at b in prepare"          saying "Input/output" prepare:delay-300 "fail_writes 5" 4 source --resumable
 try "EIO at b in bulk"             saying "$BROKEN" bulk:delay-300      "fail_writes 5" 4 source --resumable
 try "EIO at b in rounds"           saying "$BROKEN" rounds:delay-1500   "fail_writes 5" 4 source --resumable

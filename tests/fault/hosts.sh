@@ -40,7 +40,7 @@ destination_reboots_at_commit() {
 }
 
 #    what                                where                fault               status owner
-cell "libvirtd of a restarts in preflight" preflight:delay-300 restart_src_libvirtd 3     source
+cell "libvirtd of a restarts in preflight" preflight:delay-300 restart_src_libvirtd 9     source
 cell "libvirtd of a restarts in prepare" prepare:delay-300    restart_src_libvirtd 4      source
 cell "libvirtd of a restarts in rounds"  rounds:delay-300     restart_src_libvirtd 0      destination
 cell "libvirtd of a restarts, released"  $REL                 restart_src_libvirtd 4      source --resumable
