@@ -10,7 +10,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { READ_MIN = 160 << 10 };
+enum { READ_MIN = 128 << 10 };
 
 /* 0: not to fail */
 static int told(const char *path)

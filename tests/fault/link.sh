@@ -26,7 +26,7 @@ cell "cut for 2 s in prepare"      prepare:delay-300        "link_cut_for 2"  0 
 cell "cut for 2 s in rounds"       rounds:delay-300         "link_cut_for 2"  0      destination
 cell "cut for 2 s, suspended"      switch.suspended:delay-300 "link_cut_for 2" 0     destination
 cell "cut for 2 s, released"       switch.released:delay-100 "link_cut_for 2" 0      destination --budget none
-cell "cut for 2 s in the finish"   finish:delay-300         "link_cut_for 2"  0      destination
+cell "cut for 2 s in the finish"   finish:delay-2000        "link_cut_for 2"  0      destination
 cell "cut in preflight"            preflight:delay-300      link_cut          9      source
 cell "cut in prepare"              prepare:delay-300        link_cut          4      source --resumable
 once cell "cut towards a in bulk"  bulk:delay-1             "slowly link_cut_to a" 4 source --resumable
@@ -34,5 +34,5 @@ once cell "cut towards b in bulk"  bulk:delay-1             "slowly link_cut_to 
 once cell "cut towards a, suspended" switch.suspended:delay-300 "link_cut_to a" 4    source --resumable
 once cell "cut towards b in memory" memory.loop:delay-1     "slowly link_cut_to b" 4 source --resumable
 try "cut at the release"           cut_at_release
-cell "cut in the finish"           finish:delay-300         link_cut          6      destination "${UNTOLD[@]}"
+cell "cut in the finish"           finish:delay-2000        link_cut          6      destination "${UNTOLD[@]}"
 fault_end

@@ -94,7 +94,7 @@ with "--reconnect 6s" cell "key changed in bulk" bulk:delay-1 "slowly key_wrong_
 with "--reconnect 6s" cell "key changed in memory" memory.loop:delay-1 "slowly key_wrong_to_end" 4 source --resumable
 with "--reconnect 6s" cell "key changed, suspended" $HELD key_wrong_to_end    4      source --resumable
 cell "key changed at commit, for a while" commit:delay-300 "key_wrong_for 5"  0      destination --budget none
-cell "key changed in the finish"      finish:delay-300   key_wrong_to_end     6      destination "${UNTOLD[@]}"
+cell "key changed in the finish"      finish:delay-2000  key_wrong_to_end     6      destination "${UNTOLD[@]}"
 try "another version"                 other_version
 with "--reconnect 10s" cell "upgraded in bulk" bulk:delay-1 "slowly upgraded" 4     source --resumable
 cell "upgraded at commit, for a while" commit:delay-300  "upgraded_for 5"     0      destination --budget none
