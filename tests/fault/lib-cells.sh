@@ -110,11 +110,11 @@ saying() {
     go_home
 }
 
-# recovered [HOST]: by hand, from whatever the attempt left; its JSON is what the judge reads
+# recovered: by hand, on the source, from whatever the attempt left; its JSON is what the judge reads
 recovered() {
-    local host=${1:-a} got=0
+    local got=0
     rm -f "$ATTEMPT/status"
-    on "$host" snmigrate recover --json -v > "$ATTEMPT/json" 2>> "$ATTEMPT/stderr" || got=$?
+    on a snmigrate recover --json -v > "$ATTEMPT/json" 2>> "$ATTEMPT/stderr" || got=$?
     jq -r '"   \(.found.source) / \(.found.destination) / \(.found.journal): \(.did)"' \
         "$ATTEMPT/json"
     [ $got -eq 0 ] || failed "recover: exit status $got"
