@@ -101,7 +101,7 @@ cell "upgraded at commit, for a while" commit:delay-300  "upgraded_for 5"     0 
 try "cannot run it: preflight"        unfit_before
 cell "cannot run it: memory"          memory:delay-1000  unfit                4      source
 try "rubbish to COMMIT"               lies_at_commit types:commit
-try "rubbish to release"              lies claims=guest:release 4 source --resumable
+try "rubbish to release"              lies claims=guest:release 0 destination
 try "rubbish to finish"               lies types:finish 0 destination
 try "no answer to finish"             lies mute:finish 6 destination "${UNTOLD[@]}"
 fault_end
