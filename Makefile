@@ -60,7 +60,7 @@ C_ALL  := $(wildcard src/*/*.[ch] nbd-mirror/*.[ch] nbd-mirror/*/*.[ch] tests/*/
 # Once more ourselves, after something that pkg-config must see; on all CPUs.
 AGAIN = +$(MAKE) $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
-.PHONY: all check check-run check-part check-cross asan tsan cov fuzz fuzz-run tidy format \
+.PHONY: all check check-run check-part check-faults check-cross asan tsan cov fuzz fuzz-run tidy format \
         format-check lint torture bench bench-run demo demo-run install uninstall clean help \
         deps man flags tests
 .DELETE_ON_ERROR:
@@ -105,6 +105,11 @@ check: deps
 check-run: all tests
 	tests/run $B
 tests: $(UNIT) $(TOOLS) $(FUZZ)
+
+## check-faults: every cell of tests/fault/MATRIX.md; about 75 minutes
+check-faults: deps
+	$(AGAIN) all tests
+	SNM_FAULTS=all tests/run $B $(patsubst tests/%,%,$(wildcard tests/e2e/fault-*.sh)) fault
 
 ## check-cross: moves between this Debian and another one's libvirt and QEMU
 check-cross: deps

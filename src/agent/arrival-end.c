@@ -4,6 +4,7 @@
 
 #include "agent/arrival-int.h"
 #include "agent/hold.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/unix.h"
@@ -24,9 +25,17 @@ bool arrival_finish(struct arrival *a, bool autostart, struct json_object *left,
         return true;
     if (arrival_at(a) != ARRIVAL_RUNNING)
         return arrival_refuse(a, "finished", e);
+    if (!fault_point("agent.finish", e))
+        return false;
     if (autostart &&
         !(arrival_see(a, &now, &why) && a->ops->autostart(a->guest, true, &why))) {
         snprintf(text, sizeof text, "set autostart: %s", why.msg);
+        json_object_array_add(left, json_object_new_string(text));
+    }
+    if (strcmp(a->ran_state, guest_run_name(VDOM_RUNNING)) == 0 &&
+        arrival_see(a, &now, &why) && (now.run == VDOM_OFF || now.run == VDOM_NONE)) {
+        snprintf(text, sizeof text, "the guest was started and has ended since (%s)",
+                 guest_run_name(now.run));
         json_object_array_add(left, json_object_new_string(text));
     }
     if (a->hold != NULL)

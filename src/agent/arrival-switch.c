@@ -87,7 +87,7 @@ bool arrival_close(struct arrival *a, struct err *e)
     if (arrival_at(a) != ARRIVAL_PREPARED || !a->ours)
         return arrival_refuse(a, "closed", e);
     const int64_t t0 = clock_ms();
-    if (!writers_close(a, e))
+    if (!fault_point("agent.close", e) || !writers_close(a, e))
         return err_wrap(e, "not closed");
     const int64_t t1 = clock_ms();
     for (size_t i = 0; i < a->n; i++)
@@ -136,7 +136,7 @@ bool arrival_ram(struct arrival *a, uint64_t stream, int *fd, struct err *e)
                        (unsigned long long)a->stream, a->id);
     paths_ram_sock(sock, a->id, a->name);
     const struct hold_cfg cfg = { .sock = sock, .dir = a->state_dir };
-    if (!hold_open(&cfg, fd, &h, e))
+    if (!fault_point("agent.ram", e) || !hold_open(&cfg, fd, &h, e))
         return false;
 
     pthread_mutex_lock(&a->ram_lock);

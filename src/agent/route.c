@@ -10,6 +10,7 @@
 #include "agent/hold.h"
 #include "agent/probe.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/proc.h"
@@ -47,7 +48,8 @@ static bool post_check(const struct request *r, struct json_object **reply,
 {
     AUTO(findings_fini) struct findings f = { 0 };
 
-    if (!check_host(r->body, arrivals_ops(r->all), &f, e))
+    if (!fault_point("agent.check", e) ||
+        !check_host(r->body, arrivals_ops(r->all), &f, e))
         return false;
     *reply = json_add_obj(json_new(), "findings", findings_to_json(&f));
     return true;

@@ -78,6 +78,11 @@ static bool fault_parse(char *spec, struct fault *f, struct err *e)
 
 bool fault_init(struct err *e)
 {
+    return fault_init_only("", e);
+}
+
+bool fault_init_only(const char *prefix, struct err *e)
+{
     const char *const env = getenv("SNMIGRATE_FAULT");
     char text[FAULTS_MAX * sizeof(struct fault)];
     char *rest = text;
@@ -89,12 +94,14 @@ bool fault_init(struct err *e)
     if (strlen(env) >= sizeof text)
         return err_set(e, ERR_USAGE, 0, "SNMIGRATE_FAULT is too long");
     memcpy(text, env, strlen(env) + 1);
-    for (char *spec; (spec = strsep(&rest, ",")) != NULL; n++) {
+    for (char *spec; (spec = strsep(&rest, ",")) != NULL;) {
         if (n == FAULTS_MAX)
             return err_set(e, ERR_USAGE, 0, "SNMIGRATE_FAULT: more than %d",
                            FAULTS_MAX);
         if (!fault_parse(spec, &faults[n], e))
             return false;
+        if (strncmp(faults[n].name, prefix, strlen(prefix)) == 0)
+            n++;
     }
     nfaults = n;
     return true;

@@ -13,6 +13,10 @@
 /* Read the variable.  Errors: ERR_USAGE malformed. */
 MUST_CHECK bool fault_init(struct err *e);
 
+/* The same, but only points whose names begin with @prefix are heeded: for a process that
+ * inherits the variable of another one, and passes the same points as that one. */
+MUST_CHECK bool fault_init_only(const char *prefix, struct err *e);
+
 /* Pass the point.  false with ERR_SYS (EIO) when it was told to fail. */
 MUST_CHECK bool fault_point(const char *name, struct err *e);
 

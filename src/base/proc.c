@@ -423,15 +423,21 @@ static bool collect(const struct proc *p, struct capture *out, struct capture *e
     }
 }
 
-/* The first line of its stderr is nearly always the cause. */
+/* The first line of its stderr is nearly always the cause; but a qemu-img that cannot remove
+ * what it had begun says that first, and the cause last. */
 static bool status_check(const char *name, int status, char *text, struct err *e)
 {
-    char clean[320];
+    char lines[320], clean[320];
+    size_t len = strlen(text);
 
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return true;
-    text[strcspn(text, "\n")] = '\0';
-    log_clean(clean, sizeof clean, text);
+    while (len > 0 && text[len - 1] == '\n')
+        text[--len] = '\0';
+    const char *const last = strrchr(text, '\n');
+    snprintf(lines, sizeof lines, "%.*s%s%s", (int)strcspn(text, "\n"), text,
+             last != NULL ? "; " : "", last != NULL ? last + 1 : "");
+    log_clean(clean, sizeof clean, lines);
     if (WIFSIGNALED(status))
         err_set(e, ERR_SYS, 0, "%s killed by signal %d", name, WTERMSIG(status));
     else

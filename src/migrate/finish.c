@@ -59,18 +59,34 @@ static void greet(struct move *m)
         log_warn("finish", "%s", g->failed[i]);
 }
 
+static bool ask_finish(struct move *m, struct json_object **r, struct err *e)
+{
+    char path[64];
+
+    snprintf(path, sizeof path, "/moves/%s/finish", m->id);
+    return link_call(m->link, "POST", path,
+                     json_add_bool(json_new(), "autostart", m->facts.autostart),
+                     CALL_MS, NULL, r, e);
+}
+
+/* An agent that died, or a link that was lost, is replaced once. */
+static bool tell_finished(struct move *m, struct json_object **r, struct err *e)
+{
+    if (m->link != NULL && ask_finish(m, r, e))
+        return true;
+    if (m->link != NULL && link_state(m->link) == LINK_OPEN)
+        return false;
+    memory_quiet(m);
+    return connect_redial(m, e) && ask_finish(m, r, e);
+}
+
 static void finish_destination(struct move *m)
 {
     AUTO(json_put) struct json_object *r = NULL;
     struct json_object *list;
     struct err e = { 0 };
-    char path[64];
 
-    snprintf(path, sizeof path, "/moves/%s/finish", m->id);
-    if (m->link == NULL ||
-        !link_call(m->link, "POST", path,
-                   json_add_bool(json_new(), "autostart", m->facts.autostart), CALL_MS,
-                   NULL, &r, &e)) {
+    if (!tell_finished(m, &r, &e)) {
         move_left(
             m, "on %s: the move's files in " PATHS_STATE "/%s are to be removed (%s)",
             m->cfg->dest.host, m->id, e.msg);
@@ -111,7 +127,8 @@ static void forget_source(struct move *m)
 
     if (!m->facts.persistent)
         return;
-    if (m->dom == NULL && !owner_source(m, LIBVIRT_END_MS, &e)) {
+    /* A libvirtd that was restarted meanwhile has dropped our connection. */
+    if (!owner_source_alive(m, &e) && !owner_source(m, LIBVIRT_END_MS, &e)) {
         if (e.kind == ERR_GUEST) /* undefined already, by a finish that was cut short */
             return;
         move_left(m, "on this host: virsh undefine %s (%s)", m->facts.name, e.msg);
@@ -158,6 +175,7 @@ bool finish_run(struct move *m, struct err *e)
     if (!memory_wait(m, LIBVIRT_END_MS))
         log_warn("finish", "libvirt is slow to end the migration");
     finish_destination(m);
+    fault_pass("finish.told");
     forget_source(m);
     source_disks(m);
     m->tracking = false; /* bitmaps, exports and server went with QEMU */

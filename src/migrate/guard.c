@@ -31,6 +31,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/proc.h"
@@ -110,7 +111,9 @@ static void go_forward(struct guard *g)
     struct move *const m = g->r.move;
     struct err e = { 0 };
 
+    fault_pass("guard.forward");
     if (rescue_forward(&g->r, &e)) {
+        fault_pass("guard.arrived");
         rescue_finish(&g->r);
         return;
     }
@@ -127,6 +130,7 @@ static void rescue(struct guard *g)
     struct err e = { 0 };
 
     log_warn("guard", "snmigrate was killed, or does not answer");
+    fault_pass("guard.begin");
     m->released = true; /* nobody can cancel any more, and ABORT is worth a new dial */
     if (!journal_open(m->state_dir, &m->journal, &e))
         log_warn("guard", "journal: %s", e.msg);
@@ -139,10 +143,12 @@ static void rescue(struct guard *g)
             log_line(LOG_ERROR, "guard", "%s", e.msg);
             return;
         }
+        fault_pass("guard.resume");
         if (!rescue_take_back(&g->r, &e)) {
             log_line(LOG_ERROR, "guard", "%s: %s", m->facts.name, e.msg);
             return;
         }
+        fault_pass("guard.resumed");
     }
     if (proc_ended(m->qemu_pidfd) && g->released) {
         go_forward(g);
@@ -220,7 +226,8 @@ int guard_main(void)
     signal(SIGPIPE, SIG_IGN);
     if (never == NULL)
         return 1;
-    if (!listen_lines(&g, &e)) {
+    /* The variable is snmigrate's, whose points the guard passes as well. */
+    if (!fault_init_only("guard.", &e) || !listen_lines(&g, &e)) {
         log_line(LOG_ERROR, "guard", "%s", e.msg);
         return 1;
     }

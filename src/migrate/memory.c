@@ -433,7 +433,12 @@ void memory_undo(struct move *m)
     if (r->stop != NULL)
         cancel_set(r->stop); /* the stream breaks: QEMU's migration fails */
     m->source_unknown = !owner_take_back(m, &e);
-    /* The call may have begun only now; it finds its stream broken. */
+    /* The call may have begun only now: QEMU would connect to a socket that nobody reads
+     * any more, and fill it, until a cancel reaches its job (60 s seen). */
+    memory_quiet(m);
+    if (r->listener >= 0)
+        close(r->listener);
+    r->listener = -1;
     if (!memory_wait(m, ABORT_MS))
         log_warn("undo", "libvirt is still busy with the cancelled migration");
     if (!m->source_unknown)

@@ -171,6 +171,23 @@ void move_note(struct move *m, const char *fmt, ...)
     APPEND(m->notes, m->nnotes);
 }
 
+/* It ran when we came, and does not any more: that is why nothing else worked. */
+static bool ended_early(struct move *m)
+{
+    enum vdom_run run;
+    enum vdom_why why;
+    struct err e = { 0 };
+
+    return m->dom != NULL && m->facts.id >= 0 && vdom_state(m->dom, &run, &why, &e) &&
+           run == VDOM_OFF;
+}
+
+static void guest_ended(struct move *m, struct err *e)
+{
+    err_set(e, ERR_GUEST, 0, "the guest ended, or its QEMU died, during the move");
+    err_next(e, "Its disks on this host are intact: virsh start %s", m->facts.name);
+}
+
 /* The first cause: what copying, QMP or libvirt said is only what it led to.  A verdict
  * that was reached on purpose stays. */
 static void move_failed(struct move *m, struct err *e)
@@ -182,20 +199,24 @@ static void move_failed(struct move *m, struct err *e)
     m->no_keep |= e->os == ENOSPC || e->os == EDQUOT || e->kind == ERR_GUEST;
     log_debug("phase", "%s failed: %s", phase_names[m->failed_in], e->msg);
     move_enter(m, MOVE_UNDO);
-    /* A libvirtd that was restarted has dropped our connection, and the undo needs it. */
+    /* A libvirtd that was restarted has dropped our connection, and both the undo and
+     * the word on where the guest is need it. */
     const bool begun = m->failed_in > MOVE_PREFLIGHT;
-    const bool dropped = m->dom != NULL && begun && !owner_source_alive(m, &se);
+    const bool dropped = m->dom != NULL && !owner_source_alive(m, &se);
 
     if (dropped && !owner_source(m, LIBVIRT_AGAIN_MS, &se))
         log_warn("undo", "%s", se.msg);
+    if (!begun && !cancel_is_set(m->user) && ended_early(m)) {
+        guest_ended(m, e);
+        return;
+    }
     if (e->kind == ERR_GUEST || e->kind == ERR_UNRESOLVED || e->kind == ERR_REFUSED ||
         e->kind == ERR_STALLED || (e->kind == ERR_CONNECT && !begun))
         return;
     if (cancel_is_set(m->user)) {
         err_set(e, ERR_CANCELLED, 0, "interrupted");
     } else if (m->qemu_pidfd >= 0 && proc_ended(m->qemu_pidfd)) {
-        err_set(e, ERR_GUEST, 0, "the guest ended, or its QEMU died, during the move");
-        err_next(e, "Its disks on this host are intact: virsh start %s", m->facts.name);
+        guest_ended(m, e);
     } else if (atomic_load(&m->over_time)) {
         err_set(e, ERR_TIMEOUT, 0, "the pause would have lasted more than %d ms",
                 (int)move_pause_max(m));
@@ -204,9 +225,12 @@ static void move_failed(struct move *m, struct err *e)
         link_cause(m->link, e);
         err_wrap(e, "lost the link to %s", m->cfg->dest.host);
         err_next(e, "Run the same command again when the link is back.");
-    } else if (dropped) {
-        err_wrap(e, "lost the connection to libvirt on this host");
+    } else if (dropped || (!begun && m->dst != NULL && !virt_alive(m->dst))) {
+        err_wrap(e, "lost the connection to libvirt on %s",
+                 dropped ? "this host" : m->cfg->dest.host);
         err_next(e, "Run the same command again.");
+        if (!begun)
+            e->kind = ERR_CONNECT;
     }
 }
 

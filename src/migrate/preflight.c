@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "migrate/move-int.h"
@@ -217,7 +218,7 @@ static void check_kept(struct move *m)
 bool preflight_run(struct move *m, struct err *e)
 {
     move_enter(m, MOVE_PREFLIGHT);
-    if (m->facts.id >= 0 && !parse_live(m, e))
+    if (!fault_point("preflight", e) || (m->facts.id >= 0 && !parse_live(m, e)))
         return false;
     if (!source_facts(m, e))
         return false;

@@ -57,13 +57,13 @@ lie escapes:check          3 'drawn'
 more lie mute:check        3 'POST /check: '
 lie mute:libvirt           9 'cannot connect to libvirt on hostb'
 more lie noise:libvirt     9 'cannot connect to libvirt on hostb'
-try "interrupted while a libvirt is mute" interrupted
-lie other:PUT              4 'answered for another disk'
+more try "interrupted while a libvirt is mute" interrupted
+more lie other:PUT              4 'answered for another disk'
 more lie fewer:PUT         4 'another number of disks'
 more lie claims=guest:PUT  4 'so it is said'
 lie noise:disk             4 'disk vda'
 more lie mute:disk         4 'disk vda'
-lie counts:ram-limit       4 'lost the link'
+more lie counts:ram-limit       4 'lost the link'
 more lie mute:ram          8 'does not converge' # after its patience of 3 minutes
 lie claims=unresolved:close 4 'so it is said'
 more lie mute:close        4 'would have lasted'

@@ -24,16 +24,16 @@ cut_then_int() {
 #    what                        where                      fault              status owner
 once cell "cut in bulk"          bulk:delay-1               "slowly link_cut"  4      source --resumable
 once cell "cut after the suspend" switch.suspended:delay-300 link_cut          4      source --resumable
-with "--reconnect 4s" cell "cut for too long" bulk:delay-1  "slowly link_cut"  4      source --resumable
-cell "Ctrl-C while it is cut"    bulk:delay-1               "slowly cut_then_int" 130 source --resumable
+more with "--reconnect 4s" cell "cut for too long" bulk:delay-1  "slowly link_cut"  4      source --resumable
+more cell "Ctrl-C while it is cut"    bulk:delay-1               "slowly cut_then_int" 130 source --resumable
 more once cell "cut in rounds"   rounds:delay-300           link_cut           4      source --resumable
 more once cell "cut in memory"   memory.loop:delay-1        "slowly link_cut"  4      source --resumable
 more once cell "cut before the release" switch.release:delay-300 link_cut      4      source --resumable
-cell "cut for 3 s in bulk"       bulk:delay-1               "slowly link_cut_for 3"  0 destination
+more cell "cut for 3 s in bulk"       bulk:delay-1               "slowly link_cut_for 3"  0 destination
 cell "cut for 15 s in bulk"      bulk:delay-1               "slowly link_cut_for 15" 0 destination
-cell "cut for 15 s in rounds"    rounds:delay-300           "link_cut_for 15"  0      destination
-cell "cut for 15 s in memory"    memory.loop:delay-1        "slowly link_cut_for 15" 0 destination
-cell "cut for 15 s, suspended"   switch.suspended:delay-300 "link_cut_for 15"  0      destination
+more cell "cut for 15 s in rounds"    rounds:delay-300           "link_cut_for 15"  0      destination
+more cell "cut for 15 s in memory"    memory.loop:delay-1        "slowly link_cut_for 15" 0 destination
+more cell "cut for 15 s, suspended"   switch.suspended:delay-300 "link_cut_for 15"  0      destination
 more cell "cut for 3 s in memory" memory.loop:delay-1       "slowly link_cut_for 3"  0 destination
 cell "cut for 5 s before COMMIT" commit:delay-300           "link_cut_for 5"   0      destination --budget none
 fault_end

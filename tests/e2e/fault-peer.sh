@@ -14,15 +14,15 @@ HELD=switch.suspended:delay-500
 
 #    what                             where fault                         status owner
 cell "agent killed in bulk"           $BULK "slowly kill_agent"           0      destination
-cell "agent killed in rounds"         rounds:delay-300 kill_agent         0      destination
-cell "agent killed in memory"         $MEM  "slowly kill_agent"           0      destination
+more cell "agent killed in rounds"         rounds:delay-300 kill_agent         0      destination
+more cell "agent killed in memory"         $MEM  "slowly kill_agent"           0      destination
 cell "agent killed after the suspend" $HELD kill_agent                    0      destination
 cell "writer killed in bulk"          $BULK "slowly kill_writer"          0      destination
-cell "writer killed in memory"        $MEM  "slowly kill_writer"          0      destination
-cell "writer killed after the suspend" $HELD kill_writer                  0      destination
-cell "QEMU of b killed in memory"     $MEM  "slowly kill_dst_qemu"        0      destination
+more cell "writer killed in memory"        $MEM  "slowly kill_writer"          0      destination
+more cell "writer killed after the suspend" $HELD kill_writer                  0      destination
+more cell "QEMU of b killed in memory"     $MEM  "slowly kill_dst_qemu"        0      destination
 cell "QEMU of b killed when suspended" $HELD kill_dst_qemu                0      destination
-once cell "agent killed, not tried again" $BULK "slowly kill_agent"       4      source
+more once cell "agent killed, not tried again" $BULK "slowly kill_agent"       4      source
 once cell "QEMU of b killed, not tried again" $HELD kill_dst_qemu         4      source
 more once cell "writer killed, not tried again" $BULK "slowly kill_writer" 4     source
 more cell "libvirtd of a restarts in bulk" $BULK "slowly restart_src_libvirtd" 0 destination

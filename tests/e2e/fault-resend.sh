@@ -44,5 +44,5 @@ resend() {
 }
 
 try "cut" resend "link_cut_for 15"
-try "agent killed" resend kill_agent
+more try "agent killed" resend kill_agent
 fault_end

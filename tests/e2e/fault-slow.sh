@@ -49,6 +49,6 @@ limits_cell() {
 echo "== killed with a slowed disk that has limits of its own"
 try "limits of its own" limits_cell
 echo "== interrupted"
-try "interrupted" slowed slow.disk.done:delay-3000 int_main 130
+more try "interrupted" slowed slow.disk.done:delay-3000 int_main 130
 more try "killed just before" slowed slow.disk:kill-self - killed
 fault_end

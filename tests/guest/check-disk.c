@@ -3,7 +3,7 @@
  *   check-disk [--window N] DISK IMAGE CONSOLE...
  *
  * IMAGE is a raw image, a file or "-" for standard input (qemu-img convert -O raw; nbdcopy).  The CONSOLE logs
- * are read in the order given: those of the host where the guest ran first come first.
+ * may come in any order: the number of an operation tells of which boot it is.
  *
  * Every byte of the disk is checked, not only the records: see record.h.  Operations that
  * the guest may have done without having said so yet, at most N (4096) after each
@@ -77,22 +77,46 @@ static bool line_number(const char *line, const char *word, const char *disk,
     return true;
 }
 
-static void line_take(struct check *c, const char *line)
+/* By rising start; a boot may have been seen on any console. */
+static void start_take(struct check *c, const char *line)
+{
+    uint64_t seq;
+    size_t at = c->n_boots;
+
+    if (!line_number(line, "start", c->disk, &seq))
+        return;
+    if (c->n_boots == MAX_BOOTS)
+        die("too many boots");
+    for (; at > 0 && c->boots[at - 1].start > seq; at--)
+        c->boots[at] = c->boots[at - 1];
+    c->boots[at] = (struct boot){ seq, seq - 1 };
+    c->n_boots++;
+}
+
+/* When all starts are known.  Before its first operation a boot acknowledges the number
+ * before its own first: that is no word of the boot before it. */
+static void ack_take(struct check *c, const char *line)
 {
     uint64_t seq;
 
-    if (line_number(line, "start", c->disk, &seq)) {
-        if (c->n_boots == MAX_BOOTS)
-            die("too many boots");
-        c->boots[c->n_boots++] = (struct boot){ seq, seq - 1 };
-    } else if (c->n_boots > 0 && line_number(line, "ack", c->disk, &seq) &&
-               seq > c->boots[c->n_boots - 1].acked) {
-        c->boots[c->n_boots - 1].acked = seq;
+    if (!line_number(line, "ack", c->disk, &seq))
+        return;
+    for (size_t i = c->n_boots; i-- > 0;) {
+        struct boot *const b = &c->boots[i];
+
+        if (seq + 1 == b->start)
+            return;
+        if (seq < b->start)
+            continue;
+        if (seq > b->acked)
+            b->acked = seq;
+        return;
     }
 }
 
 /* Only whole lines count: the log of a killed QEMU may end inside a number. */
-static void console_read(struct check *c, const char *path)
+static void console_read(struct check *c, const char *path,
+                         void (*take)(struct check *c, const char *line))
 {
     FILE *f = fopen(path, "re");
     char line[LINE];
@@ -101,7 +125,7 @@ static void console_read(struct check *c, const char *path)
         die(path);
     while (fgets(line, sizeof line, f) != NULL)
         if (strchr(line, '\n') != NULL)
-            line_take(c, line);
+            take(c, line);
     fclose(f);
 }
 
@@ -353,7 +377,9 @@ int main(int argc, char **argv)
     }
     c.disk = argv[at];
     for (int i = at + 2; i < argc; i++)
-        console_read(&c, argv[i]);
+        console_read(&c, argv[i], start_take);
+    for (int i = at + 2; i < argc; i++)
+        console_read(&c, argv[i], ack_take);
     if (c.n_boots == 0) {
         fprintf(stderr, "check-disk: no \"start %s\" on the consoles\n", c.disk);
         return 2;

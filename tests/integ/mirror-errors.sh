@@ -67,6 +67,16 @@ cmp -s a.raw b.raw && die "all of it was copied"
 [ "$(head -c 5505024 b.raw | tail -c 262144 | tr -d '\0' | wc -c)" = 0 ] ||
     die "something was written where nothing could be read"
 
+# QEMU hangs up on such a read, unless it is asked for the answer in one piece.
+serve_qemu src -r --image-opts "driver=raw,file.driver=blkdebug,file.image.driver=file,\
+file.image.filename=$PWD/a.raw,file.inject-error.0.event=none,file.inject-error.0.iotype=read,\
+file.inject-error.0.sector=10240,file.inject-error.0.errno=5"
+serve_nbdkit dst file b.raw
+mirror_fails 1 "src: read of 262144 bytes at 5242880: Input/output error" \
+    -C 4 --request-size=256K src dst
+stop src
+stop dst
+
 # One that comes and goes is an error all the same; zeroing is tried in another way only
 # where the server says that it cannot.
 sometimes() {

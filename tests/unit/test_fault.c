@@ -127,6 +127,18 @@ static void fault__deadly_actions_end_or_stop_the_process(void **state)
     assert_int_equal(status_of_child("a:kill-self:2", 0), 0);
 }
 
+static void fault__only_heeds_its_own_prefix(void **state)
+{
+    struct err e;
+
+    (void)state;
+    setenv("SNMIGRATE_FAULT", "commit:fail,guard.begin:fail,guard:fail", 1);
+    assert_ok(fault_init_only("guard.", &e), e);
+    assert_ok(fault_point("commit", &e), e);
+    assert_ok(fault_point("guard", &e), e);
+    assert_err(fault_point("guard.begin", &e), e, ERR_SYS);
+}
+
 static void fault__malformed_is_refused(void **state)
 {
     static const char *const texts[] = {
@@ -172,6 +184,7 @@ int main(void)
         TEST(fault__delay_waits_and_goes_on),
         TEST(fault__pass_survives_a_fail),
         TEST(fault__deadly_actions_end_or_stop_the_process),
+        TEST(fault__only_heeds_its_own_prefix),
         TEST(fault__malformed_is_refused),
     };
 

@@ -343,15 +343,17 @@ static void proc__run_collects_what_fits(void **state)
               e);
 }
 
-static void proc__run_says_the_first_line_of_stderr(void **state)
+static void proc__run_says_the_first_and_last_line_of_stderr(void **state)
 {
     struct err e;
 
     (void)state;
-    assert_err(proc_run(SH("printf 'bad \\033 thing\\nmore\\n' >&2; exit 3"), LONG_MS,
-                        NULL, 0, &e),
+    assert_err(proc_run(SH("printf 'bad \\033 thing\\nmore\\nend\\n' >&2; exit 3"),
+                        LONG_MS, NULL, 0, &e),
                e, ERR_SYS);
-    assert_string_equal(e.msg, "sh gave status 3: bad \\x1b thing");
+    assert_string_equal(e.msg, "sh gave status 3: bad \\x1b thing; end");
+    assert_err(proc_run(SH("echo one >&2; exit 3"), LONG_MS, NULL, 0, &e), e, ERR_SYS);
+    assert_string_equal(e.msg, "sh gave status 3: one");
     assert_err(proc_run(SH("kill -9 $$"), LONG_MS, NULL, 0, &e), e, ERR_SYS);
     assert_string_equal(e.msg, "sh killed by signal 9");
 }
@@ -470,7 +472,7 @@ int main(void)
         TEST(proc__stop_of_none_does_nothing),
         TEST(proc__death_signal_follows_the_spawning_thread),
         TEST(proc__run_collects_what_fits),
-        TEST(proc__run_says_the_first_line_of_stderr),
+        TEST(proc__run_says_the_first_and_last_line_of_stderr),
         TEST(proc__run_kills_at_the_deadline),
         TEST(proc__run_does_not_wait_for_daemons),
         TEST(proc__pidfd_of_another_process_tells_its_end),

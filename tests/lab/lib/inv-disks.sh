@@ -8,10 +8,13 @@ virtual_size() { qemu-img info -U --output=json "$1" | jq '.["virtual-size"]'; }
 
 allocated() { echo $(($(stat -c %b "$1") * 512)); }
 
-# console_written HOST: bytes that the guest wrote while its console was on HOST
+# console_written HOST: bytes that the guest wrote while its console was on HOST; each boot
+# counts from 0
 console_written() {
-    awk '/^beat .* written=/ { sub(/.*written=/, ""); sub(/ .*/, ""); if (!n++) a = $0; b = $0 }
-        END { printf "%d\n", b - a }' "$DIR/after/console.$1"
+    awk '/^beat .* written=/ { sub(/.*written=/, ""); sub(/ .*/, "")
+            if (n++) sum += $0 + 0 >= last ? $0 - last : $0
+            last = $0 + 0 }
+        END { printf "%d\n", sum }' "$DIR/after/console.$1"
 }
 
 # The disks of the destination, beside those of the source when these are still there.

@@ -82,11 +82,13 @@ utmp() {
     zeros 40
 }
 
-# /run is empty after a boot.
+# /run is empty after a boot, and the boot has a name of its own.
 mount_run() {
     mount -t tmpfs -o mode=755 run /run
     mkdir /run/sshd /run/lock
     utmp "$(date +%s)" > /run/utmp
+    cp /proc/sys/kernel/random/uuid /run/boot_id
+    mount --bind /run/boot_id /proc/sys/kernel/random/boot_id
 }
 
 # QEMU behind its wrapper: qemu-odd-ram says why.  QEMU finds its data at ../share from where

@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# A libvirtd restarts, or a host reboots, where the e2e tests do not do it.
+# timeout: 900
+# shellcheck source=tests/fault/lib-cells.sh
+. "$(dirname "$0")/lib-cells.sh"
+
+fault_begin --disk raw:64M:24M --disk qcow2:64M:8M
+
+BULK=bulk:delay-1
+HELD=switch.suspended:delay-300
+REL=agent.released:delay-500
+
+# The guest was lost with its host; its disks there are as its last writes left them.
+source_reboots() {
+    faulty_attempt "$1" "reboot_host a"
+    recovered
+    [ "$(where_is)" = off ] || failed "the guest is: $(where_is)"
+    echo 5 > "$ATTEMPT/status"
+    verdict --budget none --disks off
+    lab vm start vm
+    vm_ready
+    again
+    go_home
+}
+
+source_reboots_in_finish() {
+    faulty_attempt finish:delay-2000 "reboot_host a"
+    recovered
+    verdict --budget none
+    [ "$(where_is)" = destination ] || failed "the guest is: $(where_is)"
+    go_home
+}
+
+# All had gone to a host that then lost its power: like a power cut of the guest there.
+destination_reboots_at_commit() {
+    faulty_attempt commit:delay-500 "reboot_host b"
+    case $(< "$ATTEMPT/status") in 5 | 6) ;; *) failed "exit status $(< "$ATTEMPT/status")" ;; esac
+    [ "$(where_is)" = off ] || failed "the guest is: $(where_is)"
+    reset
+}
+
+#    what                                where                fault               status owner
+cell "libvirtd of a restarts in preflight" preflight:delay-300 restart_src_libvirtd 9     source
+cell "libvirtd of a restarts in prepare" prepare:delay-300    restart_src_libvirtd 4      source
+cell "libvirtd of a restarts in rounds"  rounds:delay-300     restart_src_libvirtd 0      destination
+cell "libvirtd of a restarts, released"  $REL                 restart_src_libvirtd 4      source --resumable
+cell "libvirtd of a restarts at commit"  commit:delay-500     restart_src_libvirtd 0      destination --budget none
+cell "libvirtd of a restarts in the finish" finish:delay-500  restart_src_libvirtd 0      destination
+cell "libvirtd of b restarts in preflight" preflight:delay-300 restart_dst_libvirtd 9     source
+cell "libvirtd of b restarts in prepare" prepare:delay-300    restart_dst_libvirtd 0      destination
+cell "libvirtd of b restarts in rounds"  rounds:delay-300     restart_dst_libvirtd 0      destination
+cell "libvirtd of b restarts, suspended" $HELD                restart_dst_libvirtd 0      destination
+cell "libvirtd of b restarts, released"  $REL                 restart_dst_libvirtd 4      source --resumable
+cell "libvirtd of b restarts at commit"  commit:delay-500     restart_dst_libvirtd 0      destination --budget none
+cell "libvirtd of b restarts in the finish" finish:delay-500  restart_dst_libvirtd 0      destination
+cell "host b reboots in preflight"       preflight:delay-300  "reboot_host b"     9      source
+cell "host b reboots in prepare"         prepare:delay-300    "reboot_host b"     4      source --resumable
+cell "host b reboots in bulk"            $BULK                "slowly reboot_host b" 0   destination
+cell "host b reboots in rounds"          rounds:delay-300     "reboot_host b"     0      destination
+cell "host b reboots in memory"          memory.loop:delay-1  "slowly reboot_host b" 0   destination
+cell "host b reboots, suspended"         $HELD                "reboot_host b"     0      destination
+cell "host b reboots, released"          $REL                 "reboot_host b"     4      source --resumable
+try "host b reboots at commit"           destination_reboots_at_commit
+try "host a reboots in bulk"             source_reboots $BULK
+try "host a reboots in rounds"           source_reboots rounds:delay-2000
+try "host a reboots, suspended"          source_reboots switch.suspended:delay-3000
+try "host a reboots in the finish"       source_reboots_in_finish
+fault_end
