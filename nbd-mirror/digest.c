@@ -27,7 +27,8 @@ enum {
     /* Digests that are known or on their way, for each that is being read: one slow answer
      * holds up those behind it only after that many. */
     RECORDS_PER_SLOT = 4,
-    LARGE = 4 << 20, /* of the first read: lane.h tells why a server is faster after it */
+    LARGE =
+        4 << 20, /* of the first read: lane.h tells why a server is faster after it */
     LARGE_FROM = 16, /* times that: on a smaller disk it would not pay */
 };
 
@@ -62,7 +63,7 @@ struct job {
     struct feed feed;
     bool fed, end; /* the feed is there; it has nothing more */
     struct counters counters;
-    struct disk_cmd ask; /* the question of feed_ask() */
+    struct disk_cmd ask;  /* the question of feed_ask() */
     struct disk_cmd warm; /* the large read, into ->large */
     uint8_t *large;
 };

@@ -50,7 +50,7 @@ struct digest_cfg {
     const struct mirror_range *ranges;
     size_t nranges;
     uint64_t start; /* of the whole disk: all before it is left out; of whole blocks */
-    uint32_t block;       /* a power of two from MIRROR_BLOCK on; 0: DIGEST_BLOCK */
+    uint32_t block; /* a power of two from MIRROR_BLOCK on; 0: DIGEST_BLOCK */
     unsigned connections; /* at most; 0: one for two CPUs, 1 to 4 */
     unsigned requests;    /* in flight on each connection; 0: 8 */
     const struct cancel *cancel;

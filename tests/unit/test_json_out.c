@@ -183,7 +183,8 @@ static void json_out__failed_result_says_why(void **state)
         "'forecast':null,'forecast_at_ms':null,"
         "'elapsed_ms':0,'rounds':0,'retries':0,'redials':0,'disk_bytes':0,'ram_bytes':"
         "0,'sent':0,"
-        "'received':0,'kept':{'bytes':5,'size':9},'verified':null,'disks':[],'left':[],'notes':[],"
+        "'received':0,'kept':{'bytes':5,'size':9},'verified':null,'disks':[],'left':[],"
+        "'notes':[],"
         "'arrival':{'done':[],'failed':[]},'error':{'kind':'connect',"
         "'errno':111,'what':'hostb: Connection refused','next':'Look there.'}}");
 }
