@@ -193,7 +193,7 @@ static bool judge(struct move *m, const struct sample *s, struct err *e)
         return true;
     log_warn("resume",
              "%s: what is on %s is not what was copied (%zu of %d blocks that were "
-             "looked at, the first at %llu): it is copied again",
+             "looked at, the first at %llu): both sides are compared",
              m->plan.disks[s->disk->index].target, m->cfg->dest.host, s->n, BLOCKS,
              (unsigned long long)s->ranges[0].off);
     s->disk->safe = 0;
