@@ -20,6 +20,7 @@ enum {
     BUFFER = 65536,  /* of an answer, at either end; holds any record */
     CONNECTIONS = 2, /* to the server that is asked */
     REQUESTS = 8,
+    MUTE_MS = 5 * 60 * 1000, /* a full buffer of answers is 250 MiB of reading */
 };
 
 static const char magic[4] = "SNMD";
@@ -358,8 +359,12 @@ static bool wait_for(int fd, const struct digest_cfg *cfg, struct err *e)
                               { .fd = cancel_fd(cfg->cancel), .events = POLLIN },
                               { .fd = cancel_fd(cfg->stop), .events = POLLIN } };
 
-        if (poll(p, sizeof p / sizeof p[0], -1) < 0 && errno != EINTR)
+        const int n = poll(p, sizeof p / sizeof p[0], MUTE_MS);
+        if (n < 0 && errno != EINTR)
             return err_set(e, ERR_SYS, errno, "poll");
+        if (n == 0)
+            return err_set(e, ERR_TIMEOUT, 0, "%s: no digest came for %d minutes",
+                           cfg->name, MUTE_MS / 60000);
         if (!cancel_check(cfg->cancel, e) || !cancel_check(cfg->stop, e))
             return false;
         if (p[0].revents != 0)

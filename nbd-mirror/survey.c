@@ -107,6 +107,42 @@ bool survey_run(const struct mirror_side *side, const char *name, const char *bi
                : ask_all(d, out, &r, cancel, e);
 }
 
+/* Who is told of marks, and in blocks of what. */
+struct marks {
+    const char *name;
+    uint32_t align;
+    const struct cancel *cancel;
+    void (*marked)(void *ctx, uint64_t off, uint64_t len);
+    void *ctx;
+};
+
+static bool marks_between(struct disk *d, struct extents *x, const struct marks *k,
+                          uint64_t pos, uint64_t end, struct err *e)
+{
+    const struct extents_rule r = { .use = { [EXTENTS_DIRTY] = true },
+                                    .align = k->align,
+                                    .size = d->size };
+    struct piece p;
+
+    for (; pos < end; pos = x->end) {
+        const uint64_t len = end - pos < WINDOW ? end - pos : WINDOW;
+        struct disk_cmd ask = {
+            .op = DISK_STATUS, .off = pos, .len = (uint32_t)len, .map = x
+        };
+
+        extents_ask(x, pos, len);
+        if (!disk_do(d, &ask, k->cancel, e))
+            return false;
+        if (!extents_check(x, &r, e))
+            return err_wrap(e, "%s: block status of %llu bytes at %llu", k->name,
+                            (unsigned long long)len, (unsigned long long)pos);
+        while (extents_next(x, &r, &p))
+            if (p.kind != PIECE_SKIP)
+                k->marked(k->ctx, p.off, p.len);
+    }
+    return true;
+}
+
 bool survey_marked(const struct mirror_side *side, const char *name, const char *bitmap,
                    uint32_t align, const struct cancel *cancel,
                    void (*marked)(void *ctx, uint64_t off, uint64_t len), void *ctx,
@@ -120,33 +156,20 @@ bool survey_marked(const struct mirror_side *side, const char *name, const char 
                               .size = MIRROR_SIZE_DST };
     AUTO(disk_close) struct disk *d = NULL;
     AUTO(extents_fini) struct extents x = { 0 };
-    struct piece p;
+    struct marks k = { name, align, cancel, marked, ctx };
     unsigned n;
 
     if (!side_connect(&want, 1, &d, &n, e) || !extents_init(&x, e))
         return false;
-    const struct extents_rule r = { .use = { [EXTENTS_DIRTY] = true },
-                                    .align = align,
-                                    .size = d->size };
     const uint64_t end = d->size - d->size % align;
+    const uint64_t last = d->size - d->size % d->block_min;
 
-    for (uint64_t pos = 0; pos < end; pos = x.end) {
-        const uint64_t len = end - pos < WINDOW ? end - pos : WINDOW;
-        struct disk_cmd ask = {
-            .op = DISK_STATUS, .off = pos, .len = (uint32_t)len, .map = &x
-        };
-
-        extents_ask(&x, pos, len);
-        if (!disk_do(d, &ask, cancel, e))
-            return false;
-        if (!extents_check(&x, &r, e))
-            return err_wrap(e, "%s: block status of %llu bytes at %llu", name,
-                            (unsigned long long)len, (unsigned long long)pos);
-        while (extents_next(&x, &r, &p))
-            if (p.kind != PIECE_SKIP)
-                marked(ctx, p.off, p.len);
-    }
-    if (end < d->size)
-        marked(ctx, end, d->size - end);
+    if (!marks_between(d, &x, &k, 0, end, e))
+        return false;
+    k.align = d->block_min;
+    if (!marks_between(d, &x, &k, end, last, e))
+        return false;
+    if (last < d->size)
+        marked(ctx, last, d->size - last);
     return true;
 }

@@ -31,7 +31,8 @@ MUST_CHECK bool survey_run(const struct mirror_side *side, const char *name,
  * survey_marked() - which stretches a bitmap marks, in ascending order
  * @align:  a power of two from the server's least block on: a block of so many bytes is
  *          marked if any of it is
- * @marked: is told of each; what is beyond the last whole block counts as marked
+ * @marked: is told of each; behind the last whole block of @align, in the server's least
+ *          blocks, and what is beyond the last of those counts as marked
  *
  * Errors: as of mirror_pass().  Blocks: for as long as the answers take.
  */

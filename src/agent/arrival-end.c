@@ -95,13 +95,13 @@ static bool is_unwritten(const struct arrival *a, const struct image *im, bool b
         if (arrival_at(a) == ARRIVAL_CLOSED)
             return true;
         err_set(e, ERR_REFUSED, 0,
-                "disk %s: cannot tell whether %s was written after the move had closed "
+                "disk %s: cannot tell whether %s was written after the move had left "
                 "it: the guest may have run here",
                 im->target, im->path);
         break;
     case IMAGE_WRITTEN:
         err_set(e, ERR_REFUSED, 0,
-                "disk %s was written after the move had closed it: the guest may have "
+                "disk %s was written after the move had left it: the guest may have "
                 "run here",
                 im->target);
     }
@@ -125,7 +125,27 @@ static bool are_unwritten(const struct arrival *a, bool bare, struct err *e)
  * the disks that it uses, are somebody else's. */
 static bool is_foreign(const struct arrival *a, const struct guest_look *now)
 {
-    return now->run == VDOM_OFF && !a->defined && arrival_at(a) < ARRIVAL_RELEASED;
+    if (now->run == VDOM_OFF)
+        return !a->defined && arrival_at(a) < ARRIVAL_RELEASED;
+    /* What an agent that is gone had let QEMU begin is still incoming. */
+    return now->run == VDOM_PAUSED && !a->ours && arrival_at(a) < ARRIVAL_CLOSED &&
+           !guest_is_incoming(now);
+}
+
+/* A definition that was there before, and that somebody may have started on what a kept
+ * move had copied, and shut off again.  What is not known to have been written was not: the
+ * guest's memory was not here. */
+static bool kept_unwritten(const struct arrival *a, const struct guest_look *now,
+                           struct err *e)
+{
+    if (now->run != VDOM_OFF || !a->defined || a->ours ||
+        arrival_at(a) != ARRIVAL_PREPARED)
+        return true;
+    for (size_t i = 0; i < a->n; i++)
+        if (image_fate(&a->images[i]) == IMAGE_WRITTEN &&
+            !is_unwritten(a, &a->images[i], true, e))
+            return false;
+    return true;
 }
 
 /* The domain that this move brought: it has our uuid and was not active before PUT. */
@@ -147,6 +167,8 @@ bool arrival_domain_remove(struct arrival *a, struct err *e)
                 a->name, guest_run_name(now.run));
         return refuse_run(e);
     }
+    if (!kept_unwritten(a, &now, e))
+        return false;
     const bool bare = now.run == VDOM_NONE || (now.run == VDOM_OFF && a->defined);
     if (arrival_at(a) >= ARRIVAL_CLOSED && !are_unwritten(a, bare, e))
         return false;

@@ -30,6 +30,8 @@ MUST_CHECK bool arrival_journal_start(struct arrival *a, struct err *e);
 /* Write the step down, then be in it.  @more as in journal_step(). */
 MUST_CHECK bool arrival_enter(struct arrival *a, enum arrival_step to,
                               struct json_object *more, struct err *e);
+/* What every write since would change, as "disks" of an entry; of images that were marked. */
+struct json_object *arrival_marks(const struct arrival *a);
 /* The end: remove the journal, be in @to, let go of the lock. */
 void arrival_leave(struct arrival *a, enum arrival_step to);
 /* flock on PATHS_STATE, which is made if need be; *fd is owned by the caller. */

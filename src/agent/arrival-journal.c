@@ -11,6 +11,7 @@
 #include "base/journal.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/proc.h"
 #include "base/unix.h"
 
 enum {
@@ -71,9 +72,11 @@ bool arrival_lock_all(int *out, struct err *e)
 static struct json_object *first_entry(const struct arrival *a)
 {
     struct json_object *const o = json_new(), *disks = json_object_new_array();
+    char boot[PROC_BOOT_ID];
 
     for (size_t i = 0; i < a->n; i++)
         json_object_array_add(disks, image_to_json(&a->images[i]));
+    json_add_str(o, "boot_id", proc_boot_id(boot));
     json_add_str(json_add_str(o, "role", role), "name", a->name);
     json_add_str(json_add_str(o, "uuid", a->uuid), "source", a->source);
     json_add_str(o, "opening", a->opening);
@@ -165,17 +168,76 @@ static bool read_running(struct arrival *a, struct json_object *o, struct err *e
     return true;
 }
 
+struct json_object *arrival_marks(const struct arrival *a)
+{
+    struct json_object *const disks = json_object_new_array();
+
+    for (size_t i = 0; i < a->n; i++)
+        json_object_array_add(disks, image_mark_to_json(&a->images[i]));
+    return disks;
+}
+
 /* In the order of the first entry.  What is missing here must not keep COMMIT from a
  * guest: abort then refuses. */
-static void read_marks(struct arrival *a, struct json_object *closed)
+static void read_marks(struct arrival *a, struct json_object *left)
 {
     struct json_object *list;
     struct err ignored;
 
-    if (closed == NULL || !json_get_array(closed, "disks", &list, &ignored))
+    if (!json_get_array(left, "disks", &list, &ignored))
         return;
     for (size_t i = 0; i < a->n && i < json_object_array_length(list); i++)
         image_mark_from_json(&a->images[i], json_object_array_get_idx(list, i));
+}
+
+/* The marks of when no writer was left last; none where there have been some since. */
+static void read_left(struct arrival *a, struct json_object *entries)
+{
+    for (size_t i = json_object_array_length(entries); i-- > 0;) {
+        struct json_object *const o = json_object_array_get_idx(entries, i);
+        struct err ignored;
+        const char *name;
+
+        if (!json_get_str(o, "step", &name, &ignored))
+            continue;
+        if (strcmp(name, "reopened") == 0)
+            return;
+        if (strcmp(name, "kept") != 0 &&
+            strcmp(name, arrival_step_name(ARRIVAL_CLOSED)) != 0)
+            continue;
+        read_marks(a, o);
+        return;
+    }
+}
+
+/* What a reopening had found whose answer nobody has acted upon: it may have been lost. */
+static bool read_changed(struct json_object *entries)
+{
+    for (size_t i = json_object_array_length(entries); i-- > 0;) {
+        struct json_object *const o = json_object_array_get_idx(entries, i);
+        struct err ignored;
+        const char *name;
+        bool changed;
+
+        if (json_get_str(o, "step", &name, &ignored) && strcmp(name, "used") == 0)
+            return false;
+        if (json_get_bool(o, "changed", &changed, &ignored) && changed)
+            return true;
+    }
+    return false;
+}
+
+static void forget_devices(struct arrival *a, struct json_object *first)
+{
+    char boot[PROC_BOOT_ID];
+    struct err ignored;
+    const char *was;
+
+    if (json_get_str(first, "boot_id", &was, &ignored) && was[0] != '\0' &&
+        strcmp(was, proc_boot_id(boot)) == 0)
+        return;
+    for (size_t i = 0; i < a->n; i++)
+        image_forget_device(&a->images[i]);
 }
 
 /* Of a journal that is not ours *out stays NULL. */
@@ -201,7 +263,9 @@ static bool read_entries(const char *id, const struct guest_ops *ops,
     if (last == ARRIVAL_RUNNING &&
         !read_running(a, journal_find(entries, arrival_step_name(last)), e))
         return false;
-    read_marks(a, journal_find(entries, arrival_step_name(ARRIVAL_CLOSED)));
+    read_left(a, entries);
+    a->changed = read_changed(entries);
+    forget_devices(a, first);
     *out = ptr_steal(&a);
     return true;
 }

@@ -64,9 +64,21 @@ static bool may_reopen(const struct arrival *a)
     return (at == ARRIVAL_PREPARED || at == ARRIVAL_CLOSED) && !a->undone;
 }
 
-static struct json_object *opening_json(const struct arrival *a)
+/* With what every write of somebody else would change from now on.  Of images that are not
+ * open what was known stays known. */
+static struct json_object *kept_json(const struct arrival *a)
 {
-    return json_add_str(json_new(), "opening", a->opening);
+    struct json_object *const o = json_add_str(json_new(), "opening", a->opening);
+
+    return json_add_obj(o, "disks", arrival_marks(a));
+}
+
+static bool images_mark(struct arrival *a, struct err *e)
+{
+    for (size_t i = 0; i < a->n; i++)
+        if (a->images[i].fd >= 0 && !image_sync(&a->images[i], e))
+            return false;
+    return true;
 }
 
 bool arrival_keep(struct arrival *a, struct err *e)
@@ -75,8 +87,8 @@ bool arrival_keep(struct arrival *a, struct err *e)
 
     if (!may_reopen(a))
         return arrival_refuse(a, "kept", e);
-    if (!park_locked(a, e) || !paths_new_id(a->opening, e) ||
-        !journal_step(a->journal, "kept", opening_json(a), e))
+    if (!park_locked(a, e) || !images_mark(a, e) || !paths_new_id(a->opening, e) ||
+        !journal_step(a->journal, "kept", kept_json(a), e))
         return err_wrap(e, "not kept");
     a->ours = false; /* parked already, when the link ends */
     log_info("agent", "kept: move=%.8s domain=%s", a->id, a->name);
@@ -110,6 +122,20 @@ static bool is_newest(const struct arrival *a, const char *opening, struct err *
                    "what is here is of another time than the source knows of");
 }
 
+/* Before we write: mending does, and so do writers. */
+static void images_look(struct arrival *a)
+{
+    if (a->used) /* the source knows of what was found before */
+        a->changed = false;
+    for (size_t i = 0; i < a->n; i++) {
+        if (image_fate(&a->images[i]) != IMAGE_WRITTEN)
+            continue;
+        log_warn("agent", "move %.8s: %s was written since the move had left it", a->id,
+                 a->images[i].path);
+        a->changed = true;
+    }
+}
+
 static bool images_again(struct arrival *a, struct err *e)
 {
     /* How the writers of another agent ended is not known. */
@@ -122,6 +148,13 @@ static bool images_again(struct arrival *a, struct err *e)
     return true;
 }
 
+static struct json_object *reopened_json(const struct arrival *a)
+{
+    struct json_object *const o = json_add_str(json_new(), "opening", a->opening);
+
+    return json_add_bool(o, "changed", a->changed);
+}
+
 static bool reopen(struct arrival *a, const char *after, struct err *e)
 {
     if (after != NULL && !is_newest(a, after, e))
@@ -130,10 +163,14 @@ static bool reopen(struct arrival *a, const char *after, struct err *e)
         hold_stop(a->hold);
     writers_stop(a);
     /* The images of a guest that may have run here are not written again. */
-    if (!arrival_domain_remove(a, e) || !fault_point("agent.reopen", e) ||
-        !images_again(a, e) || !paths_new_id(a->opening, e) ||
-        !journal_step(a->journal, "reopened", opening_json(a), e))
+    if (!arrival_domain_remove(a, e) || !fault_point("agent.reopen", e))
         return false;
+    images_look(a);
+    if (!images_again(a, e) || !paths_new_id(a->opening, e) ||
+        !journal_step(a->journal, "reopened", reopened_json(a), e))
+        return false;
+    for (size_t i = 0; i < a->n; i++)
+        a->images[i].mark.known = false; /* from here on we write */
     if (arrival_at(a) == ARRIVAL_CLOSED)
         arrival_move(a, ARRIVAL_PREPARED);
     a->used = false;

@@ -68,16 +68,6 @@ static bool writers_close(struct arrival *a, struct err *e)
     return ok;
 }
 
-/* For abort, which must be able to tell whether the guest has run here. */
-static struct json_object *marks(const struct arrival *a)
-{
-    struct json_object *const disks = json_object_new_array();
-
-    for (size_t i = 0; i < a->n; i++)
-        json_object_array_add(disks, image_mark_to_json(&a->images[i]));
-    return json_add_obj(json_new(), "disks", disks);
-}
-
 bool arrival_close(struct arrival *a, struct err *e)
 {
     LOCK_SCOPE(&a->lock);
@@ -96,8 +86,10 @@ bool arrival_close(struct arrival *a, struct err *e)
     arrival_tokens_remove(a);
     log_debug("disks", "closed: writers=%lldms sync=%lldms", (long long)(t1 - t0),
               (long long)(clock_ms() - t1));
-    return arrival_enter(a, ARRIVAL_CLOSED, marks(a), e) &&
-           fault_point("agent.closed", e);
+    /* For abort, which must be able to tell whether the guest has run here. */
+    struct json_object *const more =
+        json_add_obj(json_new(), "disks", arrival_marks(a));
+    return arrival_enter(a, ARRIVAL_CLOSED, more, e) && fault_point("agent.closed", e);
 }
 
 /* ---- RAM ------------------------------------------------------------------------------- */

@@ -68,6 +68,9 @@ struct arrival {
      * from. */
     char opening[PATHS_ID_LEN + 1];
     bool used; /* somebody has connected to a writer since */
+    bool
+        changed; /* when it was opened again, an image was not as it had been left; until
+                     ->used, for the source may not have heard */
     struct image images[ARRIVAL_DISKS];
     struct writer writers[ARRIVAL_DISKS];
     size_t n;            /* of both */
@@ -144,6 +147,7 @@ void arrival_park(struct arrival *a);
 MUST_CHECK bool arrival_keep(struct arrival *a, struct err *e);
 /* The same, then PREPARED again, with new writers, so that no request that was under way to
  * the old ones is ever done.  Also of a move that was loaded: it is this agent's then.
+ * ->changed tells whether somebody has written an image in between.
  * @after: the newest opening that the source knows of; NULL: any.
  * Errors: ERR_REFUSED the guest may have run here, an image is another file, ESTALE that
  * opening is not known here, or something may have been written since the next one: one of

@@ -51,12 +51,18 @@ static bool stale_add(void *ctx, const char *id, struct err *e)
     return true;
 }
 
+/* PUT and reopen refuse, too: the guest may have run on it. */
+static bool is_kept_from_us(const struct arrival *a, size_t i)
+{
+    return !a->images[i].device && atomic_load(&a->step) >= ARRIVAL_CLOSED &&
+           image_fate(&a->images[i]) == IMAGE_WRITTEN;
+}
+
 static const struct image *stale_image(const struct stale *s, const char *path)
 {
     for (const struct arrival *a = s->list; a != NULL; a = a->next)
         for (size_t i = 0; i < a->n; i++)
-            if (!a->images[i].device && strcmp(a->images[i].path, path) == 0 &&
-                image_fate(&a->images[i]) != IMAGE_WRITTEN) /* PUT refuses, too */
+            if (strcmp(a->images[i].path, path) == 0 && !is_kept_from_us(a, i))
                 return &a->images[i];
     return NULL;
 }

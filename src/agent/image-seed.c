@@ -48,9 +48,10 @@ static bool size_is(const struct image *im, uint64_t size, struct err *e)
                    (unsigned long long)size, (unsigned long long)im->size);
 }
 
-/* Before any program of QEMU opens it: a header may name files of this host. */
-static bool header_check(const struct image *im, struct err *e)
+/* @left: what a writer of ours left: it may have been killed. */
+static bool header_check(const struct image *im, bool left, struct err *e)
 {
+    const uint64_t unclean = left ? CORRUPT : DIRTY | CORRUPT;
     uint8_t h[HEADER] = { 0 };
 
     const ssize_t n = pread(im->fd, h, sizeof h, 0);
@@ -69,7 +70,7 @@ static bool header_check(const struct image *im, struct err *e)
         return refuse(im, "is encrypted", e);
     if (be(h + SNAPSHOTS_AT, 4) != 0)
         return refuse(im, "has internal snapshots, which would be overwritten", e);
-    if ((features & (DIRTY | CORRUPT)) != 0)
+    if ((features & unclean) != 0)
         return refuse(im, "is not clean: qemu-img check -r all", e);
     if ((features & ~(uint64_t)KNOWN) != 0)
         return refuse(im, "has features that are not known here", e);
@@ -79,13 +80,13 @@ static bool header_check(const struct image *im, struct err *e)
 /* QEMU and its tools lock bytes of what they have open, some for what they do and some for
  * what they do not bear (RAW_LOCK_PERM_BASE and RAW_LOCK_SHARED_BASE in block/file-posix.c).
  * Any will do: what is a backing file of a running guest must not be written either. */
-static bool nobody_uses(const struct image *im, struct err *e)
+bool image_unused(const struct image *im, int fd, struct err *e)
 {
     struct flock lock = {
         .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = LOCKS_AT, .l_len = LOCKS
     };
 
-    if (fcntl(im->fd, F_OFD_GETLK, &lock) < 0)
+    if (fcntl(fd, F_OFD_GETLK, &lock) < 0)
         return err_set(e, ERR_SYS, errno, "locks of %s", im->path);
     if (lock.l_type == F_UNLCK)
         return true;
@@ -115,13 +116,26 @@ static bool file_open(struct image *im, struct err *e)
     return strcmp(im->format, "raw") != 0 || size_is(im, (uint64_t)st.st_size, e);
 }
 
+bool image_header_again(const struct image *im, struct err *e)
+{
+    return strcmp(im->format, "qcow2") != 0 || header_check(im, true, e);
+}
+
+/* No token can lie beside a device, and neither O_EXCL nor QEMU's locks cross hosts. */
+static bool no_device(const struct image *im, struct err *e)
+{
+    if (!im->device)
+        return true;
+    refuse(im, "is a block device: it cannot be told from the source's own disk here",
+           e);
+    return err_next(e, "Leave out --seed.");
+}
+
 bool image_seed_take(struct image *im, struct err *e)
 {
-    if (!(im->device ? image_device_open(im, &im->fd, &im->id.dev, e)
-                     : file_open(im, e)))
-        return false;
-    return (strcmp(im->format, "qcow2") != 0 || header_check(im, e)) &&
-           nobody_uses(im, e);
+    return no_device(im, e) && file_open(im, e) &&
+           (strcmp(im->format, "qcow2") != 0 || header_check(im, false, e)) &&
+           image_unused(im, im->fd, e);
 }
 
 void image_seed_check(const struct image *im, struct findings *f)

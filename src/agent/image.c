@@ -326,13 +326,16 @@ static bool device_blank(const struct image *im, struct err *e)
 
 /* ---- check --------------------------------------------------------------------------- */
 
-static void device_check(const struct image *im, struct findings *f)
+static void device_check(const struct image *im, const struct image_id *own,
+                         struct findings *f)
 {
     AUTO(fd_close) int fd = -1;
     struct err e = { 0 };
     uint64_t rdev;
 
-    if (image_device_open(im, &fd, &rdev, &e) && device_empty(fd, im, &e))
+    if (image_device_open(im, &fd, &rdev, &e) &&
+        ((own != NULL && own->ino == 0 && own->dev == rdev) ||
+         device_empty(fd, im, &e)))
         return;
     findings_add(f, FINDING_BLOCKER, e.os == EEXIST ? "device-not-empty" : "device",
                  e.next[0] != '\0' ? e.next : NULL, "disk %s: %s", im->target, e.msg);
@@ -368,7 +371,7 @@ void image_check(const struct image *im, const struct image_id *own, struct find
         return;
     }
     if (im->device) {
-        device_check(im, f);
+        device_check(im, own, f);
         return;
     }
     if (!image_open_dir(im, &dirfd, &e)) {
@@ -482,6 +485,8 @@ static bool file_reopen(struct image *im, struct err *e)
         return is_other(im, "is another file than the move made", e);
     if (strcmp(im->format, "raw") == 0 && (uint64_t)st.st_size != im->size)
         return is_other(im, "has another size", e);
+    if (!image_unused(im, fd, e))
+        return err_wrap(e, "disk %s", im->target);
     im->fd = fd_steal(&fd);
     return true;
 }
@@ -491,6 +496,8 @@ static bool device_reopen(struct image *im, struct err *e)
     AUTO(fd_close) int fd = -1;
     uint64_t rdev;
 
+    if (im->id.dev == 0)
+        return is_other(im, "cannot be told any more: the host was started anew", e);
     if (!image_device_open(im, &fd, &rdev, e))
         return false;
     if (rdev != im->id.dev)
@@ -501,9 +508,17 @@ static bool device_reopen(struct image *im, struct err *e)
 
 bool image_reopen(struct image *im, struct err *e)
 {
-    if (im->fd >= 0)
-        return true;
-    return im->device ? device_reopen(im, e) : file_reopen(im, e);
+    if (im->fd < 0 && !(im->device ? device_reopen(im, e) : file_reopen(im, e)))
+        return false;
+    return image_header_again(im, e) || err_wrap(e, "disk %s", im->target);
+}
+
+void image_forget_device(struct image *im)
+{
+    if (!im->device)
+        return;
+    im->id.dev = 0;
+    im->mark.known = false;
 }
 
 bool image_mend(struct image *im, struct err *e)
@@ -515,8 +530,11 @@ bool image_mend(struct image *im, struct err *e)
     if (strcmp(im->format, "qcow2") != 0)
         return true;
     snprintf(fd_path, sizeof fd_path, "/proc/self/fd/%d", im->fd);
-    return proc_run_keep(argv, &im->fd, 1, MEND_MS, NULL, 0, e) ||
-           err_wrap(e, "disk %s: %s", im->target, im->path);
+    if (proc_run_keep(argv, &im->fd, 1, MEND_MS, NULL, 0, e))
+        return true;
+    if (e->kind == ERR_SYS)
+        e->kind = ERR_REFUSED; /* nothing can go on from it */
+    return err_wrap(e, "disk %s: %s", im->target, im->path);
 }
 
 /* EEXIST: somebody else's file has the name. */
@@ -659,6 +677,18 @@ static bool name_remove(struct image *im, struct err *e)
     return im->removed || err_set(e, ERR_SYS, errno, "cannot remove %s", im->path);
 }
 
+/* Our writers have ended and the move's domain is gone: whoever uses it now is a guest that
+ * somebody has made of it, and its only copy may be this. */
+static bool is_idle(const struct image *im, struct err *e)
+{
+    AUTO(fd_close)
+    int fd = image_open_beneath(im->dirfd, image_name(im), O_RDWR | O_NONBLOCK);
+
+    if (fd < 0)
+        return errno == ENOENT || err_set(e, ERR_SYS, errno, "%s", im->path);
+    return image_unused(im, fd, e) || err_wrap(e, "disk %s", im->target);
+}
+
 bool image_remove(struct image *im, struct err *e)
 {
     struct err why;
@@ -676,7 +706,7 @@ bool image_remove(struct image *im, struct err *e)
         return err_wrap(e, "disk %s", im->target);
     }
     if (image_is(im->dirfd, image_name(im), &im->id)) {
-        if (!name_remove(im, e))
+        if (!is_idle(im, e) || !name_remove(im, e))
             return false;
     } else if (faccessat(im->dirfd, image_name(im), F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
         log_warn("images", "left alone: %s is not the file that this move made",

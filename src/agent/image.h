@@ -53,7 +53,7 @@ struct image {
     bool device;            /* an existing block device */
     bool seed;              /* it was there before: its owner's, with all it holds */
     bool named;             /* the file has its name */
-    struct image_id id;     /* of a file; of a device ->dev is its own number */
+    struct image_id id;     /* of a file; of a device ->dev is its own number, or 0 */
     struct image_mark mark; /* from image_sync(), or the journal */
     bool removed;           /* by image_remove(), */
     uint64_t freed;         /* which gave back so many bytes */
@@ -72,7 +72,8 @@ MUST_CHECK bool image_from_json(struct json_object *o, struct image *out,
 const char *image_name(const struct image *im);
 
 /* What would keep image_make() from working, other than space; adds to @f.  Changes
- * nothing.  @own: an image that an earlier, dead move made may be in the way; NULL: none. */
+ * nothing.  @own: an image that an earlier, dead move made may be in the way, or is to
+ * be gone on with; NULL: none. */
 void image_check(const struct image *im, const struct image_id *own,
                  struct findings *f);
 
@@ -80,10 +81,14 @@ void image_check(const struct image *im, const struct image_id *own,
  * is missing or cannot be this disk; ERR_SYS. */
 MUST_CHECK bool image_make(struct image *im, struct err *e);
 /* Open it again, from the journal's form too; nothing to do where it is open.
- * Errors: ERR_REFUSED it is gone, or another file or size; ERR_SYS. */
+ * Errors: ERR_REFUSED it is gone, another file or size, in use, a qcow2 image that refers to
+ * other files now, or a device that was forgotten; ERR_SYS. */
 MUST_CHECK bool image_reopen(struct image *im, struct err *e);
+/* The host was started anew since it was made: a device's number and counts mean nothing
+ * any more.  A file's do. */
+void image_forget_device(struct image *im);
 /* After a writer that may have been killed: let clusters of a qcow2 image that nothing
- * refers to go.  Nobody else has it open.  Errors: ERR_SYS it is damaged. */
+ * refers to go.  Nobody else has it open.  Errors: ERR_REFUSED it is damaged. */
 MUST_CHECK bool image_mend(struct image *im, struct err *e);
 /* The name is on the disk when it returns. */
 MUST_CHECK bool image_publish(struct image *im, struct err *e);

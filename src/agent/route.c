@@ -162,9 +162,12 @@ static struct json_object *prepared_json(const struct arrival *a, bool fresh)
         json_add_str(json_add_str(o, "target", im->target), "path", im->path);
         json_add_bool(o, "zero", fresh && !im->device && !im->seed);
         json_add_bool(o, "block", im->device);
+        if (im->seed) /* the source may find that this is its own file */
+            json_add_u64(json_add_u64(o, "ino", im->id.ino), "born_ns", im->id.born_ns);
         json_object_array_add(disks, o);
     }
     struct json_object *const reply = json_add_str(json_new(), "opening", a->opening);
+    json_add_bool(reply, "changed", !fresh && a->changed);
     return json_add_obj(json_add_obj(reply, "disks", disks), "token_paths",
                         token_paths(a));
 }

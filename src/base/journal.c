@@ -136,6 +136,11 @@ static bool append(struct journal *j, const char *line, size_t len, struct err *
     return fdatasync(j->fd) == 0 ? true : err_set(e, ERR_SYS, errno, "fdatasync");
 }
 
+uint64_t journal_size(const struct journal *j)
+{
+    return (uint64_t)j->end;
+}
+
 bool journal_step(struct journal *j, const char *step, struct json_object *more,
                   struct err *e)
 {

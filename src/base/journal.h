@@ -22,6 +22,9 @@ void journal_close_auto(struct journal **j);
 MUST_CHECK bool journal_step(struct journal *j, const char *step,
                              struct json_object *more, struct err *e);
 
+/* Bytes that it has.  What cannot be read any more (JSON_MAX_BYTES) helps nobody. */
+uint64_t journal_size(const struct journal *j);
+
 /* All entries, a JSON array in order, owned by the caller.  ERR_SYS ENOENT: no journal. */
 MUST_CHECK bool journal_read(const char *dir, struct json_object **out, struct err *e);
 /* The last entry of that step in what journal_read gave, borrowed; NULL: none. */

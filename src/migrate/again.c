@@ -88,7 +88,8 @@ bool again_may(struct move *m, const struct err *e)
     const bool lost = is_lost(m);
     const bool counts = m->failed_in >= MOVE_MEMORY || !lost;
 
-    if (m->released || is_final(e) || (lost && m->cfg->reconnect_ms == 0) ||
+    if (m->released || m->unmended || is_final(e) ||
+        (lost && m->cfg->reconnect_ms == 0) ||
         (counts && m->retries >= m->cfg->retries))
         return false;
     learn_pause(m);

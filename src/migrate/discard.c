@@ -134,8 +134,10 @@ static bool remove_there(struct link *l, struct discard_result *out, struct err 
     char path[64];
 
     snprintf(path, sizeof path, "/moves/%s", out->move.id);
-    if (link_call(l, "DELETE", path, NULL, DELETE_MS, NULL, &reply, e))
+    if (link_call(l, "DELETE", path, NULL, DELETE_MS, NULL, &reply, e)) {
+        out->status = FAILED; /* from here on: they are gone */
         return discard_take(reply, out, e);
+    }
     out->status = e->kind == ERR_REFUSED ? REFUSED : FAILED;
     if (e->kind == ERR_REFUSED && e->os == EBUSY)
         err_next(e, "Something still works on it there; wait, and run it again.");
@@ -191,13 +193,17 @@ static bool open_source(struct move *m, struct discard_result *out, struct err *
 
 static bool tidy_source(struct move *m, struct discard_result *out, struct err *e)
 {
+    enum vdom_run run;
+    enum vdom_why why;
+    struct err ignored;
     char dir[PATHS_MAX];
 
     if (m->dom == NULL)
         blk_forget(m->id);
     else if (!blk_cleanup(m->dom, m->id, e))
         return false; /* the journal stays: it can be run again */
-    out->in_qemu = m->dom != NULL;
+    out->in_qemu = m->dom != NULL && vdom_state(m->dom, &run, &why, &ignored) &&
+                   run != VDOM_OFF && run != VDOM_NONE;
     journal_remove(m->state_dir);
     paths_ram_dir(dir, m->id);
     dir_remove(dir);
@@ -209,8 +215,13 @@ static bool at_source(const struct discard_cfg *cfg, struct rescue *r,
 {
     struct move *const m = r->move;
 
+    out->status = FAILED;
+    if (!connect_lock(m, e)) {
+        out->status = e->kind == ERR_REFUSED ? REFUSED : FAILED;
+        return false;
+    }
     out->status = REFUSED;
-    if (!connect_lock(m, e) || !look_again(r, out, e) || !open_source(m, out, e) ||
+    if (!look_again(r, out, e) || !open_source(m, out, e) ||
         !dial_destination(cfg, m, out, e) ||
         (!cfg->here && !remove_there(m->link, out, e)))
         return false;

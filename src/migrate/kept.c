@@ -217,8 +217,10 @@ void kept_note(struct move *m, bool all)
                (c->safe - c->noted >= m->plan.disks[i].size / NOTE_PARTS ||
                 c->safe == m->plan.disks[i].size);
     }
+    /* The rest of the journal belongs to the steps that decide who has the guest. */
     if (m->journal == NULL || !any ||
-        (!all && (age < NOTE_GAP_MS || (!far && age < NOTE_MS))))
+        (!all && (age < NOTE_GAP_MS || (!far && age < NOTE_MS) ||
+                  journal_size(m->journal) > JSON_MAX_BYTES / 4)))
         return;
     m->noted_at_ms = clock_ms();
     if (!kept_write(m, &e))

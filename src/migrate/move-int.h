@@ -116,12 +116,13 @@ struct move {
 
     /* Going on from an earlier try; kept.h. */
     char opening[PATHS_ID_LEN + 1]; /* the newest that the destination gave us */
-    struct kept *kept;   /* what it left, or what this one has; NULL: nothing */
-    bool resume;         /* its images are taken up, */
-    bool adopted;        /* and its bitmaps */
-    bool unproved;       /* nothing was compared yet (sample.c) */
-    bool keeping;        /* the undo has kept the bitmaps */
-    bool no_keep;        /* a failure after which nothing is kept */
+    struct kept *kept; /* what it left, or what this one has; NULL: nothing */
+    bool resume;       /* its images are taken up, */
+    bool adopted;      /* and its bitmaps */
+    bool unproved;     /* nothing was compared yet (sample.c) */
+    bool keeping;      /* the undo has kept the bitmaps */
+    bool no_keep;      /* a failure after which nothing is kept */
+    bool unmended;     /* blocks that are wrong there, and no bitmap marks (prove.c) */
     int64_t noted_at_ms; /* of the newest entry "copied" */
 
     /* Source. */

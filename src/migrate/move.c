@@ -276,13 +276,13 @@ static void ask_where(struct move *m, struct move_result *out)
     struct err e = { 0 };
 
     out->where = MOVE_UNKNOWN;
-    if (m->dom == NULL)
-        return;
     if (m->committed) {
         out->where = MOVE_AT_DESTINATION;
         snprintf(out->state, sizeof out->state, "%s", m->dst_state);
         return;
     }
+    if (m->dom == NULL)
+        return;
     if (!vdom_state(m->dom, &run, &why, &e))
         return;
     if (lives(run) && !(m->qemu_pidfd >= 0 && proc_ended(m->qemu_pidfd))) {

@@ -1,7 +1,9 @@
 /* Prepare: the images and writers at the destination, the definitions, the guard. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -56,6 +58,25 @@ static bool check_not_shared(struct json_object *reply, struct err *e)
     return true;
 }
 
+/* The same of a seed, which has no token beside it that only its move could have put there. */
+static bool check_seed(const struct plan_disk *d, struct json_object *o, struct err *e)
+{
+    struct statx st;
+    uint64_t ino, born;
+
+    if (!json_has(o, "ino"))
+        return true;
+    if (!json_get_u64(o, "ino", &ino, e) || !json_get_u64(o, "born_ns", &born, e))
+        return false;
+    if (born == 0 || statx(AT_FDCWD, d->src, 0, STATX_INO | STATX_BTIME, &st) < 0 ||
+        (st.stx_mask & STATX_BTIME) == 0 || st.stx_ino != ino ||
+        (uint64_t)st.stx_btime.tv_sec * NS_PER_S + st.stx_btime.tv_nsec != born)
+        return true;
+    err_set(e, ERR_REFUSED, 0, "disk %s: %s there is %s here: both hosts share it",
+            d->target, d->dst, d->src);
+    return err_next(e, "Move with shared storage: virsh migrate --live.");
+}
+
 static bool take_disks(struct move *m, struct json_object *reply, struct err *e)
 {
     struct json_object *list;
@@ -78,6 +99,8 @@ static bool take_disks(struct move *m, struct json_object *reply, struct err *e)
             return false;
         if (strcmp(target, m->plan.disks[i].target) != 0)
             return err_set(e, ERR_PROTO, 0, "the agent answered for another disk");
+        if (!check_seed(&m->plan.disks[i], o, e))
+            return false;
         m->copies[i].pass.dst_zero = zero;
     }
     return true;
@@ -183,14 +206,39 @@ static void look_at_kept(struct move *m)
 /* The destination has not what we left there. */
 static bool is_other(const struct err *e)
 {
-    return (e->kind == ERR_REFUSED && e->os != EBUSY) || e->kind == ERR_SYS;
+    return e->kind == ERR_REFUSED && e->os != EBUSY;
 }
 
 static bool begin_anew(struct move *m, struct err *e)
 {
     m->resume = false;
     distrust(m);
-    return kept_write(m, e) && owner_abort(m, e);
+    if (kept_write(m, e))
+        return owner_abort(m, e);
+    m->no_keep = true; /* the journal trusts it still */
+    return false;
+}
+
+/* Somebody has written into an image since it was kept. */
+static bool heed_changes(struct move *m, struct json_object *reply, struct err *e)
+{
+    bool changed;
+
+    if (!json_get_bool(reply, "changed", &changed, e))
+        return false;
+    if (!changed)
+        return true;
+    log_warn("resume",
+             "%s: an image was written since it was kept: both sides are compared",
+             m->cfg->dest.host);
+    for (size_t i = 0; i < m->plan.n; i++) {
+        m->copies[i].safe = 0;
+        m->copies[i].compare = true;
+    }
+    if (kept_write(m, e))
+        return true;
+    m->no_keep = true; /* the journal trusts it still */
+    return false;
 }
 
 static bool open_images(struct move *m, struct err *e)
@@ -202,7 +250,7 @@ static bool open_images(struct move *m, struct err *e)
         return make_images(m, e);
     m->prepared = true;
     if (reopen(m, &r, &why))
-        return take_disks(m, r, e);
+        return take_disks(m, r, e) && heed_changes(m, r, e);
     if (!is_other(&why)) {
         *e = why;
         return false;
@@ -267,8 +315,22 @@ bool prepare_run(struct move *m, struct err *e)
            fault_point("prepare.done", e);
 }
 
+/* It had not begun with what it was to go on from: that stays as it was. */
+static void leave_kept(struct move *m)
+{
+    m->tracking = false;
+    m->keeping = true;
+    guard_bye(m);
+    journal_close(m->journal);
+    m->journal = NULL;
+}
+
 void prepare_undo(struct move *m)
 {
+    if (m->kept != NULL && m->noted_at_ms == 0) {
+        leave_kept(m);
+        return;
+    }
     if (m->tracking) /* a try that came no further with what it took up */
         track_undo(m);
     if (m->source_unknown) {

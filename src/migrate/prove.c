@@ -179,6 +179,29 @@ static bool looks(struct move *m, struct err *e)
     return true;
 }
 
+/* Until all is mended no next try may take these disks for what they ought to be: neither one
+ * of this process (again.c) nor, by the journal, another. */
+static bool distrust(struct move *m, struct err *e)
+{
+    for (size_t i = 0; i < m->plan.n; i++)
+        if (m->copies[i].prove->now->n > 0)
+            m->copies[i].safe = 0;
+    m->unmended = true;
+    if (kept_write(m, e))
+        return true;
+    m->no_keep = true;
+    return false;
+}
+
+/* What was copied again is flushed: copy_instead() does that. */
+static bool trust(struct move *m, struct err *e)
+{
+    for (size_t i = 0; i < m->plan.n; i++)
+        m->copies[i].safe = m->plan.disks[i].size;
+    m->unmended = false;
+    return kept_write(m, e);
+}
+
 static bool mend_all(struct move *m, uint64_t wrong, struct err *e)
 {
     char a[UNITS_LEN];
@@ -189,7 +212,7 @@ static bool mend_all(struct move *m, uint64_t wrong, struct err *e)
                      m->plan.disks[i].target,
                      units_size(a, suspects_bytes(m->copies[i].prove->now)),
                      (unsigned long long)m->copies[i].prove->now->list[0].off);
-    if (!copy_instead(m, mend, e))
+    if (!distrust(m, e) || !copy_instead(m, mend, e))
         return false;
     m->verified.repaired += wrong;
     move_note(
@@ -200,17 +223,49 @@ static bool mend_all(struct move *m, uint64_t wrong, struct err *e)
     return true;
 }
 
-static bool prove(struct move *m, struct err *e)
+/* What the looks have found; and how much they have compared. */
+static uint64_t found(struct move *m)
 {
-    if (!prove_init(m, e) || !looks(m, e))
-        return false;
     const uint64_t wrong = suspected(m);
 
     m->verified.compared = 0;
     for (size_t i = 0; i < m->plan.n; i++)
         m->verified.compared += m->copies[i].prove->looked;
     m->verified.differing += wrong;
-    return wrong == 0 || mend_all(m, wrong, e);
+    return wrong;
+}
+
+/* What a sample finds wrong is never all of it. */
+static void widen(struct move *m)
+{
+    for (size_t i = 0; i < m->plan.n; i++) {
+        struct prove *const p = m->copies[i].prove;
+
+        p->all = p->now->n > 0;
+        if (p->all)
+            p->looked = 0;
+        p->now->n = 0;
+    }
+}
+
+static bool prove(struct move *m, struct err *e)
+{
+    if (!prove_init(m, e) || !looks(m, e))
+        return false;
+    uint64_t wrong = found(m);
+    if (wrong == 0)
+        return true;
+    if (!mend_all(m, wrong, e))
+        return false;
+    if (m->cfg->verify != MOVE_VERIFY_FULL) {
+        widen(m);
+        if (!looks(m, e))
+            return false;
+        wrong = found(m);
+        if (wrong > 0 && !mend_all(m, wrong, e))
+            return false;
+    }
+    return trust(m, e);
 }
 
 bool prove_run(struct move *m, struct err *e)

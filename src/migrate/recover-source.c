@@ -292,7 +292,7 @@ static bool act_keep(struct job *j, struct err *e)
     const bool kept = kept_make(m, j->known.dst != RECOVER_DST_UNKNOWN);
     if (kept)
         note_kept(j);
-    if ((!kept || j->known.dst == RECOVER_DST_UNKNOWN) && !abort_destination(j, &ae))
+    if (!kept && !abort_destination(j, &ae))
         recover_left(j->out, "on %.100s: %.290s", m->cfg->dest.host, ae.msg);
     rescue_tidy(&j->r);
     take_notes(j);

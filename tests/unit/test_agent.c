@@ -138,6 +138,38 @@ static void assert_kind(struct json_object *reply, bool zero_want, bool block_wa
     assert_int_equal(block, block_want);
 }
 
+/* Whether a reply to PUT or reopen says that an image was written by somebody else. */
+static bool is_changed(struct json_object *reply)
+{
+    bool changed;
+    struct err e;
+
+    assert_ok(json_get_bool(reply, "changed", &changed, &e), e);
+    return changed;
+}
+
+/* Only a seed's disk says which file it is. */
+static bool tells_file(struct json_object *reply, const char *path)
+{
+    struct json_object *list;
+    struct statx st;
+    uint64_t ino, born_ns;
+    struct err e;
+
+    assert_ok(json_get_array(reply, "disks", &list, &e), e);
+    struct json_object *const disk = json_object_array_get_idx(list, 0);
+    if (!json_has(disk, "ino") && !json_has(disk, "born_ns"))
+        return false;
+    assert_ok(json_get_u64(disk, "ino", &ino, &e), e);
+    assert_ok(json_get_u64(disk, "born_ns", &born_ns, &e), e);
+    assert_int_equal(statx(AT_FDCWD, path, 0, STATX_INO | STATX_BTIME, &st), 0);
+    assert_int_equal(ino, st.stx_ino);
+    if ((st.stx_mask & STATX_BTIME) != 0)
+        assert_int_equal(born_ns, (uint64_t)st.stx_btime.tv_sec * 1000000000 +
+                                      st.stx_btime.tv_nsec);
+    return true;
+}
+
 static void put(struct agent *a, const char *id, const char *format)
 {
     AUTO(json_put) struct json_object *r = NULL;
@@ -148,6 +180,8 @@ static void put(struct agent *a, const char *id, const char *format)
     snprintf(path, sizeof path, "/moves/%s", id);
     assert_ok(call(a, "PUT", path, put_body(format), &r, &e), e);
     assert_kind(r, true, false);
+    assert_false(is_changed(r));
+    assert_false(tells_file(r, tmp_path("images/a.img")));
     assert_ok(json_get_array(r, "token_paths", &list, &e), e);
     assert_int_equal(json_object_array_length(list), 1);
     assert_int_equal(
@@ -475,6 +509,7 @@ static void agent__leaves_a_seed_where_it_was(void **state)
 
         assert_ok(call(&a, "PUT", path, seed_body(), &r, &e), e);
         assert_kind(r, false, false);
+        assert_true(tells_file(r, tmp_path("images/a.img")));
         write_disk(&a, ID1);
         if (turn == 0)
             assert_ok(call(&a, "DELETE", path, NULL, NULL, &e), e);
@@ -486,6 +521,42 @@ static void agent__leaves_a_seed_where_it_was(void **state)
     agent_away(&a, ID1); /* from the journal */
     assert_int_equal(disk_wrong("raw"), -1);
     unlink(tmp_path("images/a.img"));
+}
+
+/* What was kept may be gone on with, whoever has written it since: then it says so. */
+static void agent__says_what_was_written_while_it_was_kept(void **state)
+{
+    struct agent a;
+    struct err e;
+
+    (void)state;
+    agent_start(&a, NULL);
+    put(&a, ID1, "raw");
+    write_disk(&a, ID1);
+    for (int turn = 0; turn < 2; turn++) {
+        struct json_object *const check = put_body("raw");
+        AUTO(json_put) struct json_object *c = NULL, *r = NULL;
+        struct json_object *list;
+
+        assert_ok(post(&a, ID1, "keep", NULL, &e), e);
+        agent_end(&a);
+        clock_sleep_ms(20); /* times of files move in ticks of up to 10 ms */
+        AUTO(fd_close) int fd = open(tmp_path("images/a.img"), O_RDWR | O_CLOEXEC);
+        if (turn == 1)
+            assert_int_equal(pwrite(fd, "x", 1, 4096), 1);
+        agent_start(&a, NULL);
+        assert_ok(json_get_array(check, "disks", &list, &e), e);
+        json_add_u64(json_object_array_get_idx(list, 0), "allocated", 0);
+        json_add_obj(check, "files", json_object_new_array());
+        json_add_obj(check, "bridges", json_object_new_array());
+        assert_ok(call(&a, "POST", "/check", check, &c, &e), e);
+        assert_null(strstr(json_object_to_json_string(c), "target-exists"));
+        assert_ok(call(&a, "POST", "/moves/" ID1 "/reopen", NULL, &r, &e), e);
+        assert_kind(r, false, false);
+        assert_int_equal(is_changed(r), turn == 1);
+        write_disk(&a, ID1);
+    }
+    agent_away(&a, ID1);
 }
 
 static void agent__check_lists_everything_at_once(void **state)
@@ -662,7 +733,7 @@ static void agent__delete_keeps_a_block_device_that_was_written(void **state)
     device_released(&a, path);
     device_write(path, 1000);
     assert_err(call(&a, "DELETE", "/moves/" ID1, NULL, NULL, &e), e, ERR_REFUSED);
-    assert_contains(e.msg, "disk vda was written after the move had closed it");
+    assert_contains(e.msg, "disk vda was written after the move had left it");
     agent_end(&a);
     agent_start(&a, NULL);
     atomic_store(&fake->run, VDOM_OFF);
@@ -1084,6 +1155,7 @@ int main(int argc, char **argv)
         TEST_AGENT(agent__probe_takes_what_comes),
         TEST_AGENT(agent__digests_what_was_written),
         TEST_AGENT(agent__leaves_a_seed_where_it_was),
+        TEST_AGENT(agent__says_what_was_written_while_it_was_kept),
         TEST_AGENT(agent__check_lists_everything_at_once),
         TEST_AGENT(agent__whole_move_raw),
         TEST_AGENT(agent__whole_move_qcow2),

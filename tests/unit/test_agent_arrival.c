@@ -20,8 +20,10 @@
 #include "base/journal.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/proc.h"
 #include "base/unix.h"
 #include "tests/lib/fake-guest.h"
+#include "tests/lib/loop.h"
 #include "tests/lib/own-state.h"
 #include "tests/lib/tmp.h"
 
@@ -585,6 +587,10 @@ static void arrival__later_agent_cannot_go_on_before_released(void **state)
     assert_err(arrival_ram(a, 0, &fd, &e), e, ERR_REFUSED);
     assert_err(arrival_release(a, &e), e, ERR_REFUSED);
     assert_err(arrival_commit(a, true, clock_ms(), &e), e, ERR_REFUSED);
+    /* Its guest cannot be there yet: that is somebody else's. */
+    assert_err(arrival_abort(a, &e), e, ERR_REFUSED);
+    assert_int_equal(atomic_load(&fake->removes), 0);
+    guest_is(VDOM_PAUSED, VDOM_WHY_MIGRATION, true);
     assert_ok(arrival_abort(a, &e), e);
     assert_int_equal(atomic_load(&fake->removes), 1);
     arrival_free(a);
@@ -748,7 +754,7 @@ static void arrival__abort_keeps_disks_that_were_written_after_close(void **stat
         moving_released(&m, ID1);
         guest_is(found[i], VDOM_WHY_USER, false);
         write_image();
-        assert_abort_refused(m.a, "disk vda was written after the move had closed it");
+        assert_abort_refused(m.a, "disk vda was written after the move had left it");
         m.a = reloaded(m.a);
         assert_abort_refused(m.a, "the guest may have run here");
         assert_true(exists(tmp_path("images/a.img")));
@@ -768,7 +774,7 @@ static void arrival__next_move_keeps_disks_that_were_written_after_close(void **
     write_image();
     arrival_free(m.a);
     assert_err(arrival_prepare(next, &e), e, ERR_REFUSED);
-    assert_contains(e.msg, "was written after the move had closed it");
+    assert_contains(e.msg, "was written after the move had left it");
     arrival_free(next);
     assert_int_equal(atomic_load(&fake->removes), 0);
     assert_true(exists(tmp_path("images/a.img")));
@@ -1250,6 +1256,222 @@ static void arrival__kept_is_gone_on_with_later(void **state)
     moving_free(&m);
 }
 
+/* Once it is used: then the source has heard. */
+static void arrival__reopen_tells_what_was_written_while_it_was_kept(void **state)
+{
+    struct arrival *a = prepared(ID1);
+    struct err e;
+
+    (void)state;
+    expect_writable(a);
+    assert_ok(arrival_keep(a, &e), e);
+    a = reloaded(a);
+    assert_ok(arrival_reopen(a, NULL, &e), e);
+    assert_false(a->changed);
+    expect_writable(a);
+    write_image(); /* as our writers do */
+    assert_ok(arrival_keep(a, &e), e);
+    assert_ok(arrival_reopen(a, NULL, &e), e); /* of the same agent */
+    assert_false(a->changed);
+    assert_ok(arrival_keep(a, &e), e);
+    write_image();
+    a = reloaded(a);
+    assert_ok(arrival_keep(a, &e), e); /* it knows no more than the one before */
+    a = reloaded(a);
+    assert_ok(arrival_reopen(a, NULL, &e), e);
+    assert_true(a->changed);
+    a = reloaded(a);
+    assert_ok(arrival_reopen(a, NULL, &e), e); /* the answer was lost */
+    assert_true(a->changed);
+    assert_ok(arrival_reopen(a, NULL, &e), e);
+    assert_true(a->changed);
+    expect_writable(a);
+    write_image();
+    a = reloaded(a);
+    assert_ok(arrival_reopen(a, NULL, &e), e); /* the marks are void */
+    assert_false(a->changed);
+    abort_away(a);
+}
+
+/* A lost link leaves no marks, but those of "closed" are good until it is reopened. */
+static void arrival__reopen_without_marks_takes_what_it_finds(void **state)
+{
+    struct arrival *a = prepared(ID1);
+    struct err e;
+
+    (void)state;
+    arrival_park(a);
+    write_image();
+    a = reloaded(a);
+    assert_ok(arrival_reopen(a, NULL, &e), e);
+    assert_false(a->changed);
+    assert_ok(arrival_close(a, &e), e);
+    assert_ok(arrival_reopen(a, NULL, &e), e);
+    assert_false(a->changed);
+    write_image();
+    assert_ok(arrival_reopen(a, NULL, &e), e); /* by the same agent */
+    assert_false(a->changed);
+    a = reloaded(a);
+    assert_false(a->images[0].mark.known);
+    assert_ok(arrival_reopen(a, NULL, &e), e);
+    assert_false(a->changed);
+    abort_away(a);
+}
+
+/* Mending writes: it must not hide, nor look like, what somebody else wrote. */
+static void arrival__reopen_looks_before_it_mends(void **state)
+{
+    AUTO(json_put)
+    struct json_object *body =
+        body_of(body_add(json_object_new_array(), "vda", "images/a.img", "qcow2", MIB));
+    const char *const argv[] = { "qemu-io", "-f",          "qcow2",
+                                 "-c",      "write 0 64k", tmp_path("images/a.img"),
+                                 NULL };
+    /* The refcount, of 16 bits, of the fifth cluster: behind header,
+     * table of refcount blocks, the first of these, and the L1 table. */
+    enum { CLUSTER = 65536, LEAKED = 2 * CLUSTER + 4 * 2 };
+    char count[2];
+    struct arrival *a = NULL;
+    struct err e;
+
+    (void)state;
+    assert_ok(arrival_parse(ID1, &fake_guest_ops, body, &a, &e), e);
+    assert_ok(arrival_prepare(a, &e), e);
+    kill(a->writers[0].proc.pid, SIGKILL);
+    AUTO(fd_close) int fd = open(tmp_path("images/a.img"), O_RDWR | O_CLOEXEC);
+    /* It had counted a cluster that nothing refers to yet. */
+    assert_int_equal(ftruncate(fd, 5 * CLUSTER), 0);
+    assert_int_equal(pwrite(fd, "\0\1", 2, LEAKED), 2);
+    assert_ok(arrival_keep(a, &e), e);
+    clock_sleep_ms(20);
+    a = reloaded(a);
+    assert_ok(arrival_reopen(a, NULL, &e), e);
+    assert_false(a->changed);
+    assert_int_equal(pread(fd, count, 2, LEAKED), 2);
+    assert_memory_equal(count, "\0\0", 2); /* mended */
+    assert_ok(arrival_keep(a, &e), e);
+    clock_sleep_ms(20);
+    assert_ok(proc_run(argv, WAIT_MS, NULL, 0, &e), e);
+    a = reloaded(a);
+    assert_ok(arrival_reopen(a, NULL, &e), e);
+    assert_true(a->changed);
+    abort_away(a);
+}
+
+/* It was defined here all the time, and somebody has started it on the copy. */
+static void arrival__kept_disks_that_a_guest_has_written_are_left(void **state)
+{
+    struct arrival *a;
+    struct err e;
+
+    (void)state;
+    atomic_store(&fake->defined, 1);
+    guest_is(VDOM_OFF, VDOM_WHY_OTHER, false);
+    a = prepared(ID1);
+    assert_ok(arrival_keep(a, &e), e);
+    a = reloaded(a);
+    assert_ok(arrival_reopen(a, NULL, &e), e); /* it was not started */
+    assert_ok(arrival_keep(a, &e), e);
+    write_image();
+    assert_abort_refused(a, "disk vda was written after the move had left it");
+    a = reloaded(a);
+    assert_abort_refused(a, "disk vda was written after the move had left it");
+    assert_err(arrival_reopen(a, NULL, &e), e, ERR_REFUSED);
+    struct arrival *const next = parsed(ID2);
+    assert_err(arrival_prepare(next, &e), e, ERR_REFUSED);
+    arrival_free(next);
+    arrival_free(a);
+    a = NULL;
+    assert_ok(arrival_load(ID1, &fake_guest_ops, 0, &a, &e), e);
+    assert_true(exists(tmp_path("images/a.img")));
+    unlink(tmp_path("images/a.img")); /* by hand */
+    abort_away(a);
+    assert_int_equal(atomic_load(&fake->removes), 0);
+}
+
+/* What is not known is no reason: it had not the guest's memory. */
+static void arrival__parked_beside_a_definition_is_removed(void **state)
+{
+    struct arrival *a;
+
+    (void)state;
+    atomic_store(&fake->defined, 1);
+    guest_is(VDOM_OFF, VDOM_WHY_OTHER, false);
+    a = prepared(ID1);
+    arrival_park(a);
+    write_image();
+    a = reloaded(a);
+    abort_away(a);
+}
+
+/* Another boot's journal, or one without that. */
+static void journal_of_boot(const char *boot)
+{
+    static const char key[] = "\"boot_id\"";
+    char text[8192] = "";
+    struct err e;
+
+    AUTO(fd_close)
+    int fd = open(PATHS_STATE "/" ID1 "/journal", O_RDWR | O_CLOEXEC);
+    assert_true(read(fd, text, sizeof text - 1) > 0);
+    char *const at = strstr(text, key);
+    assert_non_null(at);
+    if (boot == NULL) {
+        memcpy(at, "\"boot_xx\"", sizeof key - 1);
+    } else {
+        char *const v = strchr(at + sizeof key - 1, '"') + 1;
+
+        assert_int_equal(strcspn(v, "\""), strlen(boot));
+        memcpy(v, boot, strlen(boot));
+    }
+    assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+    assert_ok(fd_write_all(fd, text, strlen(text), &e), e);
+}
+
+static void arrival__restart_of_the_host_forgets_devices_only(void **state)
+{
+    static const char *const boots[] = { "00000000-0000-0000-0000-000000000000", NULL };
+    char path[LOOP_PATH];
+    struct err e;
+
+    (void)state;
+    struct arrival *a = prepared(ID1);
+    assert_ok(arrival_keep(a, &e), e);
+    journal_of_boot(boots[0]);
+    a = reloaded(a);
+    assert_ok(arrival_reopen(a, NULL, &e), e);
+    assert_false(a->changed);
+    abort_away(a);
+    if (!loop_make(MIB, path)) {
+        print_message("no loop devices here\n");
+        skip();
+    }
+    for (size_t i = 0; i < sizeof boots / sizeof boots[0]; i++) {
+        struct json_object *const disk = json_new(), *const disks =
+                                                         json_object_new_array();
+
+        json_add_str(json_add_str(disk, "target", "vda"), "path", path);
+        json_add_u64(json_add_str(disk, "format", "raw"), "size", MIB);
+        json_object_array_add(disks, disk);
+        AUTO(json_put) struct json_object *body = body_of(disks);
+        assert_ok(arrival_parse(ID1, &fake_guest_ops, body, &a, &e), e);
+        assert_ok(arrival_prepare(a, &e), e);
+        assert_ok(arrival_keep(a, &e), e);
+        a = reloaded(a);
+        assert_true(a->images[0].id.dev != 0);
+        assert_ok(arrival_reopen(a, NULL, &e), e);
+        assert_ok(arrival_keep(a, &e), e);
+        journal_of_boot(boots[i]);
+        a = reloaded(a);
+        assert_int_equal(a->images[0].id.dev, 0);
+        assert_false(a->images[0].mark.known);
+        assert_err(arrival_reopen(a, NULL, &e), e, ERR_REFUSED);
+        assert_contains(e.msg, "the host was started anew");
+        abort_away(a);
+    }
+    loop_remove();
+}
+
 static void arrival__released_or_run_is_not_kept(void **state)
 {
     struct moving m;
@@ -1349,6 +1571,12 @@ int main(void)
         TEST_MOVE(arrival__reopen_mends_after_a_killed_writer),
         TEST_MOVE(arrival__reopen_knows_what_it_goes_on_from),
         TEST_MOVE(arrival__kept_is_gone_on_with_later),
+        TEST_MOVE(arrival__reopen_tells_what_was_written_while_it_was_kept),
+        TEST_MOVE(arrival__reopen_without_marks_takes_what_it_finds),
+        TEST_MOVE(arrival__reopen_looks_before_it_mends),
+        TEST_MOVE(arrival__kept_disks_that_a_guest_has_written_are_left),
+        TEST_MOVE(arrival__parked_beside_a_definition_is_removed),
+        TEST_MOVE(arrival__restart_of_the_host_forgets_devices_only),
         TEST_MOVE(arrival__released_or_run_is_not_kept),
         TEST_MOVE(arrival__lost_after_release_delivers_ram_and_keeps_all),
     };

@@ -572,6 +572,62 @@ static void image__device_must_be_empty_and_of_the_right_size(void **state)
     loop_remove();
 }
 
+static void
+image__device_of_an_earlier_try_is_known_until_the_host_restarts(void **state)
+{
+    char path[LOOP_PATH];
+    struct image im, back;
+    struct image_id file;
+    struct err e;
+
+    (void)state;
+    if (!loop_make(8 * MIB, path)) {
+        print_message("no loop devices here\n");
+        skip();
+    }
+    assert_ok(parse("vda", path, "raw", 8 * MIB, &im, &e), e);
+    assert_ok(image_make(&im, &e), e);
+    assert_int_equal(pwrite(im.fd, "x", 1, 0), 1);
+    assert_ok(image_sync(&im, &e), e);
+    AUTO(json_put)
+    struct json_object *o = image_to_json(&im), *mark = image_mark_to_json(&im);
+    image_close(&im);
+    assert_found(&im, NULL, "device-not-empty");
+    assert_ok(image_from_json(o, &back, &e), e);
+    image_mark_from_json(&back, mark);
+    assert_found(&im, &back.id, NULL);
+    file = back.id;
+    file.ino = 1; /* a file on that device */
+    assert_found(&im, &file, "device-not-empty");
+    assert_ok(image_reopen(&back, &e), e);
+    image_close(&back);
+    assert_int_equal(image_fate(&back), IMAGE_UNTOUCHED);
+
+    image_forget_device(&back);
+    assert_found(&im, &back.id, "device-not-empty");
+    assert_int_equal(image_fate(&back), IMAGE_UNKNOWN);
+    assert_err(image_reopen(&back, &e), e, ERR_REFUSED);
+    assert_contains(e.msg, "the host was started anew");
+    assert_int_equal(back.fd, -1);
+    loop_remove();
+}
+
+static void image__of_a_file_nothing_is_forgotten(void **state)
+{
+    struct image im = image("a.img", "raw", MIB);
+    struct err e;
+
+    (void)state;
+    make(&im);
+    assert_ok(image_sync(&im, &e), e);
+    image_forget_device(&im);
+    assert_int_equal(image_fate(&im), IMAGE_UNTOUCHED);
+    image_close(&im);
+    assert_ok(image_reopen(&im, &e), e);
+    assert_ok(image_remove(&im, &e), e);
+    image_close(&im);
+}
+
 /* ---- seeds --------------------------------------------------------------------------------- */
 
 static struct image seed(const char *name, const char *format, uint64_t size)
@@ -696,6 +752,79 @@ static void seed__of_qcow2_holds_this_disk_alone(void **state)
     assert_ok(image_remove(&im, &e), e);
 }
 
+/* The source's own disk may be what both hosts see there. */
+static void seed__on_a_device_is_refused(void **state)
+{
+    char path[LOOP_PATH];
+    struct findings f = { 0 };
+    struct image im;
+    struct err e;
+
+    (void)state;
+    if (!loop_make(4 * MIB, path)) {
+        print_message("no loop devices here\n");
+        skip();
+    }
+    AUTO(json_put) struct json_object *o = disk("vda", path, "raw", 4 * MIB);
+    json_add_bool(o, "seed", true);
+    assert_ok(image_parse(o, &im, &e), e);
+    assert_err(image_make(&im, &e), e, ERR_REFUSED);
+    assert_contains(e.msg, "is a block device: it cannot be told from the source's");
+    assert_contains(e.next, "--seed");
+    assert_int_equal(im.fd, -1);
+    image_check(&im, NULL, &f);
+    assert_int_equal(f.n, 1);
+    assert_string_equal(f.list[0].code, "seed");
+    assert_contains(f.list[0].next, "--seed");
+    findings_fini(&f);
+    loop_remove();
+}
+
+static void put_byte(int fd, off_t at, uint8_t byte)
+{
+    assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+}
+
+/* Between tries its owner may make of it what names other files of the host. */
+static void seed__is_checked_when_it_is_opened_again(void **state)
+{
+    /* clang-format off */
+    static const struct { off_t at; uint8_t byte; const char *words; } made[] = {
+        { 15, 1, "backing file" },
+        { 35, 1, "is encrypted" },
+        { 63, 1, "internal snapshots" },
+        { 79, 2, "is not clean" },   /* corrupt */
+        { 79, 4, "in another file" },
+        { 31, 1, "bytes, the disk has" },
+    };
+    /* clang-format on */
+    struct image im = qcow2_seed();
+    struct err e;
+
+    (void)state;
+    make(&im);
+    AUTO(json_put) struct json_object *o = image_to_json(&im);
+    AUTO(fd_close) int fd = open(tmp_path("a.img"), O_RDWR | O_CLOEXEC);
+    for (size_t i = 0; i < sizeof made / sizeof made[0]; i++) {
+        struct image back;
+
+        assert_ok(image_from_json(o, &back, &e), e);
+        put_byte(fd, made[i].at, made[i].byte);
+        assert_err(image_reopen(&back, &e), e, ERR_REFUSED);
+        assert_contains(e.msg, made[i].words);
+        image_close(&back);
+        assert_err(image_reopen(&im, &e), e, ERR_REFUSED); /* open all the time */
+        put_byte(fd, made[i].at, 0);
+        assert_ok(image_reopen(&back, &e), e);
+        image_close(&back);
+    }
+    put_byte(fd, 79, 1); /* dirty: a writer was killed */
+    assert_ok(image_reopen(&im, &e), e);
+    assert_ok(image_mend(&im, &e), e);
+    put_byte(fd, 79, 0);
+    image_close(&im);
+}
+
 /* A QEMU has it open. */
 static void seed__in_use_is_refused(void **state)
 {
@@ -756,9 +885,13 @@ int main(void)
         TEST_TMP(image__dev_takes_devices_only),
         TEST_TMP(image__every_write_to_a_device_after_sync_is_found),
         TEST_TMP(image__device_must_be_empty_and_of_the_right_size),
+        TEST_TMP(image__device_of_an_earlier_try_is_known_until_the_host_restarts),
+        TEST_TMP(image__of_a_file_nothing_is_forgotten),
         TEST_TMP(seed__is_taken_over_and_never_removed),
         TEST_TMP(seed__that_is_missing_or_of_another_size_is_refused),
         TEST_TMP(seed__of_qcow2_holds_this_disk_alone),
+        TEST_TMP(seed__on_a_device_is_refused),
+        TEST_TMP(seed__is_checked_when_it_is_opened_again),
         TEST_TMP(seed__in_use_is_refused),
     };
 
