@@ -22,7 +22,8 @@ static_assert(sizeof(XXH128_canonical_t) == DIGEST_LEN, "the digest is XXH3-128'
 enum {
     /* Enough to keep a server busy; of more the buffers would leave the CPU's caches before
      * they are digested (tests/bench/verify). */
-    REQUESTS_DEFAULT = 8,
+    REQUESTS_DEFAULT = 4,
+    CONNECTIONS_MIN = 2,
     PAGE = 4096,
     /* Digests that are known or on their way, for each that is being read: one slow answer
      * holds up those behind it only after that many. */
@@ -82,6 +83,14 @@ static void job_fini_auto(struct job *j)
 
 /* --- beginning --- */
 
+/* Nothing is written: a second one is worth it on two CPUs, too. */
+static unsigned connections(void)
+{
+    const unsigned n = side_connections();
+
+    return n < CONNECTIONS_MIN ? CONNECTIONS_MIN : n;
+}
+
 static bool job_connect(struct job *j, struct err *e)
 {
     const struct digest_cfg *cfg = j->cfg;
@@ -93,7 +102,7 @@ static bool job_connect(struct job *j, struct err *e)
                               .size = cfg->size };
     unsigned n = 0;
 
-    if (!side_connect(&want, cfg->connections ? cfg->connections : side_connections(),
+    if (!side_connect(&want, cfg->connections ? cfg->connections : connections(),
                       j->disk, &n, e))
         return false;
     j->ndisks = n;

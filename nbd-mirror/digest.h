@@ -51,8 +51,8 @@ struct digest_cfg {
     size_t nranges;
     uint64_t start; /* of the whole disk: all before it is left out; of whole blocks */
     uint32_t block; /* a power of two from MIRROR_BLOCK on; 0: DIGEST_BLOCK */
-    unsigned connections; /* at most; 0: one for two CPUs, 1 to 4 */
-    unsigned requests;    /* in flight on each connection; 0: 8 */
+    unsigned connections; /* at most; 0: one for two CPUs, 2 to 4 */
+    unsigned requests;    /* in flight on each connection; 0: 4 */
     const struct cancel *cancel;
     const struct cancel
         *stop;        /* ends it as ->cancel does, once connected; may be NULL */
