@@ -14,9 +14,8 @@
 #include "tunnel/zratio.h"
 
 enum {
-    LOOK_MS = 3000,      /* into the bulk pass, if it lasts so long */
-    RAM_S = 1,           /* QEMU's look at RAM */
-    RAM_MOST = 400 << 20 /* bytes/s that a QEMU sends of RAM through us, seen */
+    LOOK_MS = 3000, /* into the bulk pass, if it lasts so long */
+    RAM_S = 1,      /* QEMU's look at RAM */
 };
 
 void foresee_fixed(struct move *m, struct forecast_in *in)
@@ -130,7 +129,7 @@ static void guess_ram(struct move *m, struct forecast_in *in)
     }
     if (most <= 0 || wire < most * 0.8)
         in->ram_ratio = sqrt(in->ram_ratio);
-    in->ram_rate = fmin(wire * in->ram_ratio, RAM_MOST);
+    in->ram_rate = fmin(wire * in->ram_ratio, FORESEE_RAM_MOST);
 }
 
 static void make(struct move *m, const struct foresee_at *now, bool over)

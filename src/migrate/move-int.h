@@ -280,8 +280,9 @@ void forecast_undo(struct move *m);
 /* --- foresee.c: the move's own forecast --- */
 enum {
     /* Seen in the lab: libvirt starts a QEMU, and ends one. */
-    FORESEE_RAM_START_MS = 1000,
-    FORESEE_END_MS = 1800,
+    FORESEE_RAM_START_MS = 700,
+    FORESEE_END_MS = 400,
+    FORESEE_RAM_MOST = 400 << 20, /* bytes/s that a QEMU sends of RAM through us */
 };
 /* The bulk pass begins; it goes on, or is @over. */
 void foresee_begin(struct move *m);

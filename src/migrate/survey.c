@@ -4,6 +4,7 @@
  * rewriting of the same blocks shows, and a read-only export.  Both are removed on every
  * path; after a kill -9 the next forecast or move of the VM does so. */
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -155,7 +156,7 @@ static void conclude(struct move *m, const struct survey *s, const struct probe 
 
     in.ram_bytes = ram_bytes;
     in.ram_ratio = ram->ratio;
-    in.ram_rate = ram->rate > 0 ? ram->rate : p->rate;
+    in.ram_rate = fmin(ram->rate > 0 ? ram->rate : p->rate, FORESEE_RAM_MOST);
     /* Nothing is on the disks. */
     if (in.disk_rate <= 0)
         in.disk_rate = in.ram_rate;
