@@ -35,6 +35,11 @@ static bool dial_writer(void *ctx, int *fd, struct err *e)
     return link_channel_pair(m->link, path, LINK_BULK, m->cfg->zstd, fd, e);
 }
 
+struct mirror_side copy_destination(struct copy_disk *c)
+{
+    return (struct mirror_side){ dial_writer, c, "" };
+}
+
 static void set_mirror(struct copy_disk *c, struct mirror *mirror)
 {
     LOCK_SCOPE(&c->move->lock);
@@ -50,7 +55,7 @@ bool copy_open(struct move *m, struct err *e)
                                         .lanes = LANES,
                                         .requests = REQUESTS,
                                         .cancel = m->halt };
-        const struct mirror_side dst = { dial_writer, c, "" };
+        const struct mirror_side dst = copy_destination(c);
         struct mirror *mirror = NULL;
 
         c->move = m;
@@ -102,11 +107,6 @@ struct mirror_side copy_source(struct copy_disk *c)
     return (struct mirror_side){ dial_qemu, c, c->export_name };
 }
 
-struct mirror_side copy_destination(struct copy_disk *c)
-{
-    return (struct mirror_side){ dial_writer, c, "" };
-}
-
 /* How often the bulk is made safe: what was copied since is copied again after a failure,
  * at most 2 % of the disk, while a flush that is too frequent costs time. */
 static uint64_t flush_every(uint64_t size)
@@ -146,7 +146,7 @@ static void note_safe(struct move *m)
 static void *copy_thread(void *arg)
 {
     struct copy_disk *const c = arg;
-    const struct mirror_side src = { dial_qemu, c, c->export_name };
+    const struct mirror_side src = copy_source(c);
 
     c->ok = c->instead != NULL ? c->instead(c, &src, &c->err)
                                : prove_excuse(c, &src, &c->err) &&

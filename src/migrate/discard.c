@@ -215,7 +215,6 @@ static bool at_source(const struct discard_cfg *cfg, struct rescue *r,
 {
     struct move *const m = r->move;
 
-    out->status = FAILED;
     if (!connect_lock(m, e)) {
         out->status = e->kind == ERR_REFUSED ? REFUSED : FAILED;
         return false;

@@ -203,6 +203,14 @@ bool kept_write(struct move *m, struct err *e)
     return true;
 }
 
+bool kept_lower(struct move *m, struct err *e)
+{
+    if (kept_write(m, e))
+        return true;
+    m->no_keep = true; /* the journal trusts it still */
+    return false;
+}
+
 void kept_note(struct move *m, bool all)
 {
     const int64_t age = clock_ms() - m->noted_at_ms;

@@ -64,6 +64,9 @@ struct json_object *kept_disks(const struct move *m);
 void kept_noted(struct move *m);
 /* Write "copied" now.  Errors: ERR_SYS. */
 MUST_CHECK bool kept_write(struct move *m, struct err *e);
+/* The same where they are less far than the journal says: if it cannot be told, nothing of
+ * this move may be kept. */
+MUST_CHECK bool kept_lower(struct move *m, struct err *e);
 /* The same if the bulk has come far enough since the newest entry, or, with @all,
  * any further.  A journal that does not take it costs only what is copied again. */
 void kept_note(struct move *m, bool all);

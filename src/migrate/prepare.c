@@ -165,13 +165,19 @@ static bool adopt(struct move *m, struct err *e)
 }
 
 /* Nothing of what the images hold is trusted. */
+static void from_nothing(struct move *m, bool compare)
+{
+    for (size_t i = 0; i < m->plan.n; i++) {
+        m->copies[i].safe = 0;
+        m->copies[i].compare = compare;
+    }
+}
+
+/* Nor what the bitmaps say. */
 static void distrust(struct move *m)
 {
     m->adopted = m->unproved = false;
-    for (size_t i = 0; i < m->plan.n; i++) {
-        m->copies[i].safe = 0;
-        m->copies[i].compare = m->resume;
-    }
+    from_nothing(m, m->resume);
 }
 
 /* What of it this move goes on with; nothing is changed yet. */
@@ -213,10 +219,7 @@ static bool begin_anew(struct move *m, struct err *e)
 {
     m->resume = false;
     distrust(m);
-    if (kept_write(m, e))
-        return owner_abort(m, e);
-    m->no_keep = true; /* the journal trusts it still */
-    return false;
+    return kept_lower(m, e) && owner_abort(m, e);
 }
 
 /* Somebody has written into an image since it was kept. */
@@ -231,14 +234,8 @@ static bool heed_changes(struct move *m, struct json_object *reply, struct err *
     log_warn("resume",
              "%s: an image was written since it was kept: both sides are compared",
              m->cfg->dest.host);
-    for (size_t i = 0; i < m->plan.n; i++) {
-        m->copies[i].safe = 0;
-        m->copies[i].compare = true;
-    }
-    if (kept_write(m, e))
-        return true;
-    m->no_keep = true; /* the journal trusts it still */
-    return false;
+    from_nothing(m, true);
+    return kept_lower(m, e);
 }
 
 static bool open_images(struct move *m, struct err *e)

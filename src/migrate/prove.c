@@ -187,10 +187,7 @@ static bool distrust(struct move *m, struct err *e)
         if (m->copies[i].prove->now->n > 0)
             m->copies[i].safe = 0;
     m->unmended = true;
-    if (kept_write(m, e))
-        return true;
-    m->no_keep = true;
-    return false;
+    return kept_lower(m, e);
 }
 
 /* What was copied again is flushed: copy_instead() does that. */

@@ -198,10 +198,7 @@ static bool judge(struct move *m, const struct sample *s, struct err *e)
              (unsigned long long)s->ranges[0].off);
     s->disk->safe = 0;
     s->disk->compare = true;
-    if (kept_write(m, e))
-        return true;
-    m->no_keep = true; /* the journal trusts it still */
-    return false;
+    return kept_lower(m, e);
 }
 
 static bool look(struct move *m, struct sample *list, struct err *e)

@@ -189,6 +189,18 @@ static bool need_object(struct json_object *o, const char *what, struct err *e)
                    what);
 }
 
+/* What query-named-block-nodes has answered: an array of objects. */
+static bool need_nodes(struct json_object *nodes, struct err *e)
+{
+    if (!need_array(nodes, "query-named-block-nodes", e))
+        return false;
+    for (size_t i = 0; i < json_object_array_length(nodes); i++)
+        if (!need_object(json_object_array_get_idx(nodes, i), "query-named-block-nodes",
+                         e))
+            return false;
+    return true;
+}
+
 /* Whether @alias is one of the components of the path @qdev. */
 static bool has_component(const char *qdev, const char *alias)
 {
@@ -614,15 +626,11 @@ bool blkqmp_merge(struct json_object *nodes, const char *prefix,
 
     *n = 0;
     *args = NULL;
-    if (!need_array(nodes, "query-named-block-nodes", e))
+    if (!need_nodes(nodes, e))
         return false;
-    for (size_t i = 0; i < json_object_array_length(nodes); i++) {
-        struct json_object *const node = json_object_array_get_idx(nodes, i);
-
-        if (!need_object(node, "query-named-block-nodes", e) ||
-            !merge_node(node, prefix, actions, n, e))
+    for (size_t i = 0; i < json_object_array_length(nodes); i++)
+        if (!merge_node(json_object_array_get_idx(nodes, i), prefix, actions, n, e))
             return false;
-    }
     if (json_object_array_length(actions) > 0)
         *args = transaction(ptr_steal(&actions));
     return true;
@@ -631,13 +639,10 @@ bool blkqmp_merge(struct json_object *nodes, const char *prefix,
 bool blkqmp_bitmaps(struct json_object *nodes, const char *prefix, blkqmp_each each,
                     void *ctx, struct err *e)
 {
-    if (!need_array(nodes, "query-named-block-nodes", e))
+    if (!need_nodes(nodes, e))
         return false;
-    for (size_t i = 0; i < json_object_array_length(nodes); i++) {
-        struct json_object *const node = json_object_array_get_idx(nodes, i);
-        if (!need_object(node, "query-named-block-nodes", e) ||
-            !node_bitmaps(node, prefix, each, ctx, e))
+    for (size_t i = 0; i < json_object_array_length(nodes); i++)
+        if (!node_bitmaps(json_object_array_get_idx(nodes, i), prefix, each, ctx, e))
             return false;
-    }
     return true;
 }
