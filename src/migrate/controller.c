@@ -76,7 +76,8 @@ static int64_t round_fixed(const struct control *c)
     return least;
 }
 
-void control_round_took(struct control *c, uint64_t bytes, double rate, int64_t took_ms)
+void control_round_took(struct control *c, uint64_t bytes, double rate, int64_t took_ms,
+                        bool alone)
 {
     const double copy = rate > 0 ? (double)bytes * 1000 / rate : 0;
     const double predicted = (double)round_fixed(c) + copy;
@@ -84,7 +85,7 @@ void control_round_took(struct control *c, uint64_t bytes, double rate, int64_t 
 
     c->round_ms = took_ms;
     c->round_new = true;
-    if ((rate <= 0 && bytes > 0) || predicted > LEARN_MAX_MS)
+    if (!alone || (rate <= 0 && bytes > 0) || predicted > LEARN_MAX_MS)
         return;
     c->error_ms += (fabs((double)took_ms - predicted) - c->error_ms) / 4;
     /* Where copying is most of it, a rate that is wrong by little hides the fixed cost. */
@@ -92,19 +93,10 @@ void control_round_took(struct control *c, uint64_t bytes, double rate, int64_t 
         c->fixed[c->rounds++ % CONTROL_ROUNDS] = rest > 0 ? (int64_t)rest : 0;
 }
 
-/* The least round trip: what is more is the queue of our own bulk. */
-static int64_t trip_us(const struct control *c, const struct control_sample *s)
-{
-    return c->rtt_us > 0 && (s->rtt_us <= 0 || c->rtt_us < s->rtt_us) ? c->rtt_us
-                                                                      : s->rtt_us;
-}
-
 static int64_t fixed_ms(const struct control *c, const struct control_sample *s)
 {
-    const int64_t trip = trip_us(c, s);
-
     return (int64_t)c->cfg.fixed_ms + round_fixed(c) +
-           (trip > 0 ? TRIPS * trip / 1000 : 0);
+           (s->rtt_us > 0 ? TRIPS * s->rtt_us / 1000 : 0);
 }
 
 /* -1: that is not known. */
@@ -518,7 +510,6 @@ void control_step(struct control *c, const struct control_sample *s,
                   struct control_verdict *out)
 {
     learn_ram(c, s);
-    c->rtt_us = trip_us(c, s);
     *out = (struct control_verdict){ .pause_ms = control_predict(c, s) };
     if (s->guest_stopped) {
         out->todo = CONTROL_SWITCH;

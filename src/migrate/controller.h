@@ -84,7 +84,7 @@ struct control_sample {
     uint64_t budget_ms; /* may change from sample to sample */
     bool hold;
     bool overdue;   /* --timeout is over */
-    int64_t rtt_us; /* < 0: unknown */
+    int64_t rtt_us; /* the shortest: more is the queue of our own bulk; < 0: unknown */
     struct control_disk disks[DOMXML_DISKS_MAX];
     size_t ndisks;
     double disk_rate; /* that rounds reached, all disks together; 0 unknown */
@@ -116,7 +116,6 @@ struct control {
     unsigned rounds;
     double error_ms;  /* mean error of predictions */
     int64_t round_ms; /* the latest */
-    int64_t rtt_us;   /* the shortest round trip; <= 0: none yet */
     /* Learned from RAM. */
     uint64_t syncs; /* of the newest sample */
     int64_t sync_at_ms;
@@ -145,9 +144,10 @@ void control_init(struct control *c, const struct control_cfg *cfg);
 void control_restart(struct control *c);
 
 /* A round ended: @bytes at @rate as known before it (0: unknown), and how long all of it
- * took. */
-void control_round_took(struct control *c, uint64_t bytes, double rate,
-                        int64_t took_ms);
+ * took.  Not @alone: RAM had part of the link, and what the round waited for it is no fixed
+ * cost of the pause, in which the rest of RAM is counted by itself. */
+void control_round_took(struct control *c, uint64_t bytes, double rate, int64_t took_ms,
+                        bool alone);
 
 /* The pause if switched now, ms; -1 while a rate is not known. */
 int64_t control_predict(const struct control *c, const struct control_sample *s);

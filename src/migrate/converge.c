@@ -123,7 +123,7 @@ static bool one_round(struct move *m, struct err *e)
     const uint64_t bytes = m->moved_disk - before;
     const int64_t took = clock_ms() - start;
 
-    control_round_took(&m->control, bytes, rate, took);
+    control_round_took(&m->control, bytes, rate, took, m->ram == NULL);
     /* Disks that are nearly empty never had a pass that is long enough to measure: too
      * slow a rate is better than none. */
     if (m->disk_rate <= 0 && bytes > 0 && took > 0)

@@ -28,7 +28,7 @@ enum {
     POLL_MS = 15,    /* between two questions to QEMU */
     LIMIT_MS = 10,   /* between two calls of the agent */
     RATE_MS = 100,   /* over which the rate of RAM is reckoned */
-    WINDOW_MS = 60,  /* of that rate under way: a few looks at QEMU */
+    WINDOW_MS = 110, /* of that rate under way: the tunnel's queue, and a look at it */
     MUTE_MS = 100,   /* an answer of QEMU that takes longer is late */
     DOWNTIME_MS = 1, /* below which QEMU switches over by itself */
     ABORT_MS = 60000,
@@ -125,8 +125,10 @@ static void set_window_locked(struct ram *r, uint64_t acked, int64_t now)
         WINDOW_MS + (st.rtt_us > 0 ? 2.0 * (double)st.rtt_us / 1000 : 0);
     double window = r->rate * ahead_ms / MS_PER_S;
 
-    if (window < RELAY_WINDOW)
+    if (r->rate <= 0)
         window = RELAY_WINDOW;
+    if (window < RELAY_WINDOW_MIN)
+        window = RELAY_WINDOW_MIN;
     if (window > RELAY_WINDOW_MAX)
         window = RELAY_WINDOW_MAX;
     atomic_store(&r->relay.window, (uint64_t)window);

@@ -8,8 +8,6 @@
 
 enum {
     READ_MAX = 1 << 20,
-    SOFT_MAX =
-        4 << 20, /* waiting bytes beyond which QEMU is slowed to the link's rate */
     HARD_MAX =
         64 << 20, /* the end of a stream: 1 ms of rate and device state, far less */
     BACK_MAX = 64 << 10, /* the return path: a few bytes per page fault or ack */
@@ -114,13 +112,13 @@ static bool ready_to_read(const struct pollfd *p)
     return p->events & POLLIN && p->revents & (POLLIN | POLLHUP | POLLERR);
 }
 
-static bool move_bytes(struct pump *u, const struct pollfd *q, const struct pollfd *t,
-                       struct err *e)
+static bool move_bytes(struct pump *u, size_t want, const struct pollfd *q,
+                       const struct pollfd *t, struct err *e)
 {
     size_t n;
 
     if (ready_to_read(q)) {
-        if (!take(&u->to, u->qemu, READ_MAX, HARD_MAX, &n, e))
+        if (!take(&u->to, u->qemu, want, HARD_MAX, &n, e))
             return err_wrap(e, "RAM from QEMU");
         atomic_fetch_add(&u->r->received, n);
     }
@@ -137,21 +135,24 @@ static bool move_bytes(struct pump *u, const struct pollfd *q, const struct poll
     return true;
 }
 
-/* How many bytes may wait here before QEMU is made to wait. */
-static size_t may_wait(struct relay *r)
+/* How many bytes may be read now, before QEMU is made to wait. */
+static size_t may_read(struct relay *r)
 {
     const uint64_t under_way = atomic_load(&r->received) - atomic_load(&r->acked);
     uint64_t window = atomic_load(&r->window);
 
     if (window == 0)
         window = RELAY_WINDOW;
-    return atomic_load(&r->drain) || under_way < window ? HARD_MAX : 0;
+    if (atomic_load(&r->drain))
+        return READ_MAX;
+    const uint64_t left = under_way < window ? window - under_way : 0;
+    return left < READ_MAX ? (size_t)left : READ_MAX;
 }
 
 static bool step(struct pump *u, struct err *e)
 {
-    const size_t max = may_wait(u->r);
-    const short q = events(&u->to, max, &u->back),
+    const size_t want = may_read(u->r);
+    const short q = events(&u->to, want > 0 ? HARD_MAX : 0, &u->back),
                 t = events(&u->back, BACK_MAX, &u->to);
     /* A descriptor that we want nothing of is left out: its hang-up would wake us for
      * ever. */
@@ -161,7 +162,7 @@ static bool step(struct pump *u, struct err *e)
 
     if (poll(p, 3, TICK_MS) < 0 && errno != EINTR)
         return err_set(e, ERR_SYS, errno, "poll");
-    return move_bytes(u, &p[0], &p[1], e);
+    return move_bytes(u, want, &p[0], &p[1], e);
 }
 
 bool relay_run(struct relay *r, int qemu, int tunnel, const struct cancel *stop,

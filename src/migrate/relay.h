@@ -14,7 +14,11 @@
 
 #include "base/cancel.h"
 
-enum { RELAY_WINDOW = 2 << 20, RELAY_WINDOW_MAX = 64 << 20 };
+enum {
+    RELAY_WINDOW = 2 << 20, /* until the rate is known */
+    RELAY_WINDOW_MIN = 256 << 10,
+    RELAY_WINDOW_MAX = 64 << 20
+};
 
 struct relay {
     atomic_uint_fast64_t received; /* bytes read from QEMU: counted before they go on */

@@ -108,7 +108,7 @@ void link_cause(const struct link *l, struct err *e);
 struct link_stats {
     uint64_t sent, received; /* bytes on the pipe */
     uint64_t plain, packed;  /* bytes into and out of the zstd stages that send */
-    int64_t rtt_us;          /* of the newest PING; -1: none yet */
+    int64_t rtt_us;          /* the shortest of the last 10 to 20 s; -1: none yet */
     int level;               /* of the busiest zstd stage now */
 };
 void link_stats(const struct link *l, struct link_stats *out);

@@ -10,13 +10,14 @@ enum {
     STEP_MIN = 32 << 10,     /* bytes between two probes, at least */
 };
 static const int64_t window_ns = 10ll * 1000000000;
+static const int64_t span_ns = 100 * 1000000;
 
 static double fastest(const struct pace *p)
 {
     return p->speed[0] > p->speed[1] ? p->speed[0] : p->speed[1];
 }
 
-static int64_t shortest(const struct pace *p)
+int64_t pace_trip(const struct pace *p)
 {
     if (p->trip[0] == 0 || p->trip[1] == 0)
         return p->trip[0] + p->trip[1];
@@ -30,7 +31,7 @@ uint64_t pace_speed(const struct pace *p)
 
 uint64_t pace_limit(const struct pace *p)
 {
-    const double trip = (double)shortest(p) * 1.25 + QUEUE_NS;
+    const double trip = (double)pace_trip(p) * 1.25 + QUEUE_NS;
     const double limit = fastest(p) * trip;
 
     if (fastest(p) == 0)
@@ -64,12 +65,10 @@ uint64_t pace_probe(struct pace *p, uint64_t pos, int64_t now_ns)
     const unsigned i = (unsigned)(p->next % PACE_PROBES);
 
     assert(!pace_full(p)); /* or its answer could be the oldest one's */
-    if (p->arrived_ns == 0)
-        p->arrived_ns = now_ns;
+    if (p->span_ns == 0)
+        p->span_ns = now_ns;
     p->probe[i].pos = pos;
     p->probe[i].ns = now_ns;
-    p->probe[i].arrived = p->arrived;
-    p->probe[i].arrived_ns = p->arrived_ns;
     p->probe_now = false;
     return p->next++;
 }
@@ -88,24 +87,35 @@ static void window_turn(struct pace *p, int64_t now_ns)
     p->window_ns = now_ns;
 }
 
-int64_t pace_answer(struct pace *p, uint64_t number, int64_t now_ns)
+/* @pos bytes have arrived. */
+static void measure(struct pace *p, uint64_t pos, int64_t now_ns)
+{
+    const int64_t ns = now_ns - p->span_ns;
+    const double speed = (double)(pos - p->span_pos) / (double)ns;
+
+    if (ns < span_ns)
+        return;
+    if (speed > p->speed[0])
+        p->speed[0] = speed;
+    p->span_pos = pos;
+    p->span_ns = now_ns;
+}
+
+bool pace_answer(struct pace *p, uint64_t number, int64_t now_ns)
 {
     const unsigned i = (unsigned)(number % PACE_PROBES);
 
     if (number < p->oldest || number >= p->next)
-        return -1;
-    const int64_t trip = now_ns - p->probe[i].ns, ns = now_ns - p->probe[i].arrived_ns;
-    const double speed = (double)(p->probe[i].pos - p->probe[i].arrived) / (double)ns;
+        return false;
+    const int64_t trip = now_ns - p->probe[i].ns;
 
     window_turn(p, now_ns);
-    if (ns > 0 && speed > p->speed[0])
-        p->speed[0] = speed;
+    measure(p, p->probe[i].pos, now_ns);
     if (trip > 0 && (p->trip[0] == 0 || trip < p->trip[0]))
         p->trip[0] = trip;
     p->oldest = number + 1;
     p->arrived = p->probe[i].pos;
-    p->arrived_ns = now_ns;
-    return trip;
+    return true;
 }
 
 bool pace_open(struct pace *p, uint64_t pos)
@@ -114,7 +124,7 @@ bool pace_open(struct pace *p, uint64_t pos)
 
     if (p->emptying) {
         /* Empty: no more than the network itself holds. */
-        const double held = fastest(p) * (double)shortest(p) / 2;
+        const double held = fastest(p) * (double)pace_trip(p) / 2;
 
         if ((double)away > held && away > LEAST / PARTS)
             return false;

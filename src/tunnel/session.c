@@ -152,9 +152,8 @@ static void on_pong(struct link *l, const uint8_t *payload)
     uint64_t number;
 
     memcpy(&number, payload, sizeof number);
-    const int64_t trip = pace_answer(&l->out.pace, number, clock_ns());
-    if (trip >= 0)
-        atomic_store(&l->rtt_us, trip / 1000);
+    if (pace_answer(&l->out.pace, number, clock_ns()))
+        atomic_store(&l->rtt_us, pace_trip(&l->out.pace) / 1000);
 }
 
 static int on_goaway(struct link *l, const nghttp2_goaway *g)

@@ -159,7 +159,7 @@ static void round_sim(struct sim *s, struct control *c)
         left -= speed * step / 1000;
     }
     s->dirty[0] += left > 1 ? left : 0; /* the last round has them */
-    control_round_took(c, (uint64_t)bytes, s->disk_rate, s->now - begun);
+    control_round_took(c, (uint64_t)bytes, s->disk_rate, s->now - begun, !s->ram);
     if (bytes > 4 * MIB && s->now > begun) {
         const double rate = bytes * 1000 / (double)(s->now - begun);
 

@@ -1,4 +1,5 @@
-/* The pace against a model of a network: a queue without end, a speed, a delay. */
+/* The pace against a model of a network: a queue without end, a speed, a delay; a shaper
+ * that lets a burst pass at once after a while of silence. */
 #include "unit.h"
 
 #include "tunnel/pace.h"
@@ -9,6 +10,7 @@ static const int64_t second = 1000000000;
 struct net {
     double speed;  /* bytes/ns */
     int64_t delay; /* ns, to and fro */
+    int64_t burst; /* ns of ->speed that pass at once */
     int64_t free;  /* when the last byte queued will have left */
 
     struct {
@@ -24,8 +26,8 @@ struct net {
 
 static void net_send(struct net *n, uint64_t bytes, int64_t now)
 {
-    if (n->free < now)
-        n->free = now;
+    if (n->free < now - n->burst)
+        n->free = now - n->burst;
     if (n->free - now > n->worst)
         n->worst = n->free - now;
     n->free += (int64_t)((double)bytes / n->speed);
@@ -41,6 +43,19 @@ static void net_probe(struct net *n, struct pace *p, int64_t now)
     n->answer[n->head++ % EVENTS].at = (n->free > now ? n->free : now) + n->delay;
 }
 
+static void net_answer(struct net *n, struct pace *p, int64_t now)
+{
+    while (n->tail != n->head && n->answer[n->tail % EVENTS].at <= now)
+        (void)pace_answer(p, n->answer[n->tail++ % EVENTS].number, now);
+}
+
+/* Nothing to send, for @ns. */
+static void rest(struct pace *p, struct net *n, int64_t *now, int64_t ns)
+{
+    for (const int64_t end = *now + ns; *now < end; *now += MS / 10)
+        net_answer(n, p, *now);
+}
+
 /* A sender that always has more, for @ns; returns bytes/ns. */
 static double run(struct pace *p, struct net *n, int64_t *now, int64_t ns)
 {
@@ -48,8 +63,7 @@ static double run(struct pace *p, struct net *n, int64_t *now, int64_t ns)
     const uint64_t before = n->sent;
 
     for (; *now < end; *now += MS / 10) {
-        while (n->tail != n->head && n->answer[n->tail % EVENTS].at <= *now)
-            (void)pace_answer(p, n->answer[n->tail++ % EVENTS].number, *now);
+        net_answer(n, p, *now);
         for (int i = 0; i < 1000 && pace_open(p, n->sent); i++) {
             net_send(n, FRAME, *now);
             net_probe(n, p, *now);
@@ -72,7 +86,7 @@ static void pace__network_is_busy_and_the_queue_short(void **state)
             struct pace p = { 0 };
             int64_t now = second;
 
-            run(&p, &n, &now, 5 * second);
+            run(&p, &n, &now, 8 * second);
             n.worst = 0;
             const double got = run(&p, &n, &now, 60 * second);
             if (got < .93 * n.speed)
@@ -114,6 +128,23 @@ static void pace__follows_a_network_that_changes(void **state)
     assert_true(n.worst < 100 * MS);
 }
 
+static void pace__a_shapers_burst_is_not_its_speed(void **state)
+{
+    struct net n = { .speed = .0125, .delay = MS / 10, .burst = 20 * MS };
+    struct pace p = { 0 };
+    int64_t now = second;
+
+    (void)state;
+    run(&p, &n, &now, 5 * second);
+    for (int i = 0; i < 30; i++) {
+        rest(&p, &n, &now, second / 5);
+        n.worst = 0;
+        run(&p, &n, &now, second / 2);
+        if (n.worst > 100 * MS)
+            fail_msg("a queue of %.1f ms", (double)n.worst / MS);
+    }
+}
+
 static void pace__starts_soon(void **state)
 {
     struct net n = { .speed = .1, .delay = 100 * MS }; /* 10 MB fill it */
@@ -130,12 +161,13 @@ static void pace__answers_that_are_none_change_nothing(void **state)
     struct pace p = { 0 };
 
     (void)state;
-    assert_int_equal(pace_answer(&p, 0, second), -1);
+    assert_false(pace_answer(&p, 0, second));
     assert_int_equal(pace_probe(&p, 1000, second), 0);
-    assert_int_equal(pace_answer(&p, 1, second), -1);
-    assert_int_equal(pace_answer(&p, UINT64_MAX, second), -1);
-    assert_int_equal(pace_answer(&p, 0, second + 7 * MS), 7 * MS);
-    assert_int_equal(pace_answer(&p, 0, second + 9 * MS), -1);
+    assert_false(pace_answer(&p, 1, second));
+    assert_false(pace_answer(&p, UINT64_MAX, second));
+    assert_true(pace_answer(&p, 0, second + 7 * MS));
+    assert_int_equal(pace_trip(&p), 7 * MS);
+    assert_false(pace_answer(&p, 0, second + 9 * MS));
     assert_int_equal(p.arrived, 1000);
 }
 
@@ -158,6 +190,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(pace__network_is_busy_and_the_queue_short),
         TEST(pace__follows_a_network_that_changes),
+        TEST(pace__a_shapers_burst_is_not_its_speed),
         TEST(pace__starts_soon),
         TEST(pace__answers_that_are_none_change_nothing),
         TEST(pace__no_answer_closes_it),
