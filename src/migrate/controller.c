@@ -263,12 +263,18 @@ static void say_slow(struct control_verdict *out, const char *what, double write
              units_rate(w, writes), units_rate(r, reached), how);
 }
 
+/* Disks that take next to nothing of the link, and of the budget, hold nothing up. */
+static bool disks_matter(const struct control_sample *s)
+{
+    return disks_ms(s) > (double)s->budget_ms / 2 || dirty_rate(s) > s->disk_rate / 8;
+}
+
 /* What holds the switch up more is slowed, and where that is at its end, the other.  false:
  * nothing is left to slow, or it is not the guest that keeps the pause long. */
 static bool slow(const struct control *c, const struct control_sample *s,
                  struct control_verdict *out)
 {
-    const int worst = worst_disk(s);
+    const int worst = disks_matter(s) ? worst_disk(s) : -1;
     const bool cpus = s->ram_running && s->ram_syncs >= 2 && s->can_slow_cpus;
 
     if (c->last_best_ms < (double)s->budget_ms / 8 || (worst < 0 && !cpus))

@@ -108,7 +108,7 @@ static void fill_sample(struct move *m, const struct memory_sample *ram,
     s->ram_dirty_rate = (double)ram->ram.dirty_rate;
     s->ram_since_sync_ms = ram->since_sync_ms;
     s->ram_syncs = ram->ram.passes;
-    s->can_slow_cpus = slow_cpus_left(&m->slow);
+    s->can_slow_cpus = slow_cpus_left(&m->slow, s->budget_ms);
     s->guest_stopped = ram->stopped;
 }
 

@@ -17,8 +17,13 @@ enum {
     FLOOR = 1 << 20, /* bytes/s: below, a guest's journal makes it look dead */
     DISK_STEPS = 5,  /* down to a 32nd */
 };
-static const unsigned percents[] = { 25, 50, 75, 90 };
-enum { CPU_STEPS = sizeof percents / sizeof percents[0] };
+/* A guest that touches a page now and then dirties no less memory with a tenth of its time:
+ * so the steps go on to where it stands still, again and again, as long as a pause may be. */
+static const unsigned percents[] = { 25, 50, 75, 90, 96, 98, 99 };
+enum {
+    CPU_STEPS = sizeof percents / sizeof percents[0],
+    RUNS_MS = 10, /* of QEMU: a held CPU runs for so long at a time */
+};
 
 uint64_t slow_limit(double reached, unsigned step)
 {
@@ -38,9 +43,12 @@ bool slow_disk_left(const struct slow *s, size_t disk)
            (s->disks[disk].limit == 0 || s->disks[disk].limit > FLOOR);
 }
 
-bool slow_cpus_left(const struct slow *s)
+bool slow_cpus_left(const struct slow *s, uint64_t budget_ms)
 {
-    return s->cpus_before != NULL && s->cpu_steps < CPU_STEPS;
+    const unsigned percent = slow_percent(s->cpu_steps);
+
+    return s->cpus_before != NULL && s->cpu_steps < CPU_STEPS &&
+           percent * RUNS_MS / (100 - percent) <= budget_ms;
 }
 
 /* Written down before anything is changed. */

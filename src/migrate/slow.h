@@ -31,9 +31,10 @@ uint64_t slow_limit(double reached, unsigned step);
 /* Percent of their time that the CPUs stand still.  Pure. */
 unsigned slow_percent(unsigned step);
 
-/* Whether a further step is there. */
+/* Whether a further step is there; of the CPUs, one in which they never stand still for
+ * longer than @budget_ms at a time. */
 bool slow_disk_left(const struct slow *s, size_t disk);
-bool slow_cpus_left(const struct slow *s);
+bool slow_cpus_left(const struct slow *s, uint64_t budget_ms);
 
 /* Before memory starts: libvirt will be told to slow CPUs, and QEMU that it is by nothing
  * for now.  Nothing to do unless the policy is to throttle. */

@@ -438,6 +438,21 @@ static void controller__cpus_are_slowed_where_ram_is_the_worse(void **state)
     assert_string_equal(control_name(v.todo), "throttle");
 }
 
+/* Nor does slowing a disk help that is written to next to never. */
+static void controller__disks_that_hold_nothing_up_are_left_alone(void **state)
+{
+    struct control c = fresh(CONTROL_ON_STALL_THROTTLE);
+    struct control_sample s = both(1, 400);
+    struct control_verdict v = { .todo = CONTROL_WAIT };
+
+    (void)state;
+    s.disks[0].can_slow = true;
+    s.disks[0].dirty_rate = s.disk_rate / 10;
+    for (; v.todo == CONTROL_WAIT; s.now_ms += 10)
+        v = step(&c, &s);
+    assert_int_equal(v.todo, CONTROL_STALLED);
+}
+
 /* They need not wait for RAM's first pass, which may take hours. */
 static void
 controller__disks_that_fall_behind_in_rams_first_pass_are_slowed(void **state)
@@ -500,6 +515,7 @@ int main(void)
         cmocka_unit_test(controller__wait_never_gives_up),
         cmocka_unit_test(controller__slow_progress_is_progress),
         cmocka_unit_test(controller__cpus_are_slowed_where_ram_is_the_worse),
+        cmocka_unit_test(controller__disks_that_hold_nothing_up_are_left_alone),
         cmocka_unit_test(
             controller__disks_that_fall_behind_in_rams_first_pass_are_slowed),
         cmocka_unit_test(controller__a_switch_that_costs_too_much_slows_nobody),

@@ -107,18 +107,26 @@ static void slow__steps_go_down_to_a_floor(void **state)
     assert_false(slow_disk_left(&s, 1));
 }
 
-static void slow__cpus_keep_some_of_their_time(void **state)
+static void slow__cpus_never_stand_still_for_longer_than_the_budget(void **state)
 {
+    static const struct {
+        uint64_t budget_ms;
+        unsigned most;
+    } cases[] = { { 50, 75 }, { 90, 90 }, { 300, 96 }, { 1000, 99 }, { 60000, 99 } };
     struct slow s = { .cpu_steps = 0 };
 
     (void)state;
-    assert_false(slow_cpus_left(&s)); /* not prepared: QEMU would not obey */
+    assert_false(slow_cpus_left(&s, 300)); /* not prepared: QEMU would not obey */
     s.cpus_before = json_new();
-    for (; slow_cpus_left(&s); s.cpu_steps++)
-        assert_true(slow_percent(s.cpu_steps) < 95 &&
-                    (s.cpu_steps == 0 ||
-                     slow_percent(s.cpu_steps) > slow_percent(s.cpu_steps - 1)));
-    assert_int_equal(s.cpu_steps, 4);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        unsigned last = 0;
+
+        for (s.cpu_steps = 0; slow_cpus_left(&s, cases[i].budget_ms); s.cpu_steps++) {
+            assert_true(slow_percent(s.cpu_steps) > last);
+            last = slow_percent(s.cpu_steps);
+        }
+        assert_int_equal(last, cases[i].most);
+    }
     slow_free(&s);
 }
 
@@ -130,7 +138,7 @@ int main(void)
         cmocka_unit_test(slow__a_lower_limit_stays),
         cmocka_unit_test(slow__rubbish_from_qemu_is_refused),
         cmocka_unit_test(slow__steps_go_down_to_a_floor),
-        cmocka_unit_test(slow__cpus_keep_some_of_their_time),
+        cmocka_unit_test(slow__cpus_never_stand_still_for_longer_than_the_budget),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
