@@ -25,12 +25,13 @@
 #include "migrate/relay.h"
 
 enum {
-    POLL_MS = 15,    /* between two questions to QEMU */
-    LIMIT_MS = 10,   /* between two calls of the agent */
-    RATE_MS = 100,   /* over which the rate of RAM is reckoned */
-    WINDOW_MS = 110, /* of that rate under way: the tunnel's queue, and a look at it */
-    MUTE_MS = 100,   /* an answer of QEMU that takes longer is late */
-    DOWNTIME_MS = 1, /* below which QEMU switches over by itself */
+    POLL_MS = 15,       /* between two questions to QEMU */
+    LIMIT_MS = 10,      /* between two calls of the agent */
+    RATE_MS = 100,      /* over which the rate of RAM is reckoned */
+    WINDOW_MS = 60,     /* of that rate under way, and what a call takes: a few looks */
+    CALL_LATE_MS = 500, /* a call that takes longer says nothing of the tunnel */
+    MUTE_MS = 100,      /* an answer of QEMU that takes longer is late */
+    DOWNTIME_MS = 1,    /* below which QEMU switches over by itself */
     ABORT_MS = 60000,
 };
 
@@ -55,7 +56,8 @@ struct ram {
     int64_t acked_at_ms; /* when ->rate was last reckoned, and what was acked then */
     uint64_t acked_then;
     double rate;
-    bool ended; /* virDomainMigrate3 has returned */
+    double call_ms; /* that the agent took to answer, lately */
+    bool ended;     /* virDomainMigrate3 has returned */
     struct err err;
 };
 
@@ -105,12 +107,15 @@ static void *ram_thread(void *arg)
 }
 
 /* What may be under way: enough to keep the link busy from one answer of the agent to the
- * next, not more.  r->lock is held. */
-static void set_window_locked(struct ram *r, uint64_t acked, int64_t now)
+ * next, not more.  RAM is on its way for about as long as a call (both wait in the tunnel),
+ * and an answer is half a call old on average when the next comes.  r->lock is held. */
+static void set_window_locked(struct ram *r, uint64_t acked, int64_t now,
+                              int64_t took_ms)
 {
-    struct link_stats st;
     const int64_t age = now - r->acked_at_ms;
 
+    r->call_ms +=
+        ((took_ms < CALL_LATE_MS ? (double)took_ms : CALL_LATE_MS) - r->call_ms) / 4;
     if (age < RATE_MS)
         return;
     if (r->acked_at_ms != 0 && acked > r->acked_then) {
@@ -120,10 +125,7 @@ static void set_window_locked(struct ram *r, uint64_t acked, int64_t now)
     }
     r->acked_at_ms = now;
     r->acked_then = acked;
-    link_stats(r->move->link, &st);
-    const double ahead_ms =
-        WINDOW_MS + (st.rtt_us > 0 ? 2.0 * (double)st.rtt_us / 1000 : 0);
-    double window = r->rate * ahead_ms / MS_PER_S;
+    double window = r->rate * (WINDOW_MS + 1.5 * r->call_ms) / MS_PER_S;
 
     if (r->rate <= 0)
         window = RELAY_WINDOW;
@@ -138,6 +140,7 @@ static void set_window_locked(struct ram *r, uint64_t acked, int64_t now)
 static bool pass_limit(struct ram *r, uint64_t bytes, struct err *e)
 {
     AUTO(json_put) struct json_object *reply = NULL;
+    const int64_t asked_at = clock_ms();
     uint64_t received, passed;
     char path[64];
 
@@ -157,7 +160,7 @@ static bool pass_limit(struct ram *r, uint64_t bytes, struct err *e)
     atomic_store(&r->relay.acked, received);
     LOCK_SCOPE(&r->lock);
     r->sample.passed = passed;
-    set_window_locked(r, received, clock_ms());
+    set_window_locked(r, received, clock_ms(), clock_ms() - asked_at);
     return true;
 }
 
