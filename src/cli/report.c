@@ -220,9 +220,13 @@ static void put_foreseen(struct text *t, const struct move_result *r)
     if (!f->made)
         return;
     put_label(t, "foresaw");
-    text_printf(t, TEXT_PLAIN, "%s, %s sent, paused %lld ms%s; ",
-                units_time(time, f->total_ms), units_size(sent, f->sent),
-                (long long)f->pause_ms, f->converges ? "" : ", if at all");
+    text_printf(t, TEXT_PLAIN, "%s, %s sent, ", units_time(time, f->total_ms),
+                units_size(sent, f->sent));
+    if (f->pause_ms >= 0)
+        text_printf(t, TEXT_PLAIN, "paused %lld ms%s; ", (long long)f->pause_ms,
+                    f->converges ? "" : ", if at all");
+    else
+        text_printf(t, TEXT_PLAIN, "no pause that is short enough; ");
     text_printf(t, TEXT_PLAIN, "time %+.0f %%, bytes %+.0f %% (said after %s)",
                 100 * forecast_error((double)f->total_ms, (double)r->elapsed_ms),
                 100 * forecast_error((double)f->sent, (double)r->sent),

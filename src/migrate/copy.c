@@ -171,10 +171,18 @@ static void *copy_thread(void *arg)
     return NULL;
 }
 
+/* Of @dirty bytes, those that the guest wrote since it is tracked by this try. */
+static uint64_t written_since(const struct move *m, size_t disk, uint64_t dirty)
+{
+    const uint64_t then = m->dirty_then[disk];
+
+    return dirty > then ? dirty - then : 0;
+}
+
 /* Dirty bytes of all disks that wait for the next round, and the rate at which they come. */
 bool copy_sample(struct move *m, struct err *e)
 {
-    uint64_t bytes[DOMXML_DISKS_MAX], sum = 0;
+    uint64_t bytes[DOMXML_DISKS_MAX], sum = 0, written = 0;
     const int64_t age = clock_ms() - m->tracked_since_ms;
 
     if (!blk_dirty(&m->blk, bytes, e))
@@ -183,18 +191,17 @@ bool copy_sample(struct move *m, struct err *e)
     pthread_mutex_lock(&m->lock);
     for (size_t i = 0; i < m->plan.n; i++) {
         struct move_gauge *const g = &m->progress.disks[i];
+        const uint64_t since = written_since(m, i, bytes[i]);
 
         sum += bytes[i];
+        written += since;
         g->dirty = bytes[i];
         if (age >= SAMPLE_MS)
-            g->dirty_rate = (double)bytes[i] * MS_PER_S / (double)age;
+            g->dirty_rate = (double)since * MS_PER_S / (double)age;
     }
     pthread_mutex_unlock(&m->lock);
     m->disk_dirty = sum;
-    /* A block written twice counts once in the bitmap: over a long time this is a lower
-     * bound, so only a young bitmap tells the rate. */
-    if (age >= SAMPLE_MS && age < 20 * SAMPLE_MS)
-        m->disk_dirty_rate = (double)sum * MS_PER_S / (double)age;
+    m->disk_written = written;
     return true;
 }
 
@@ -326,7 +333,9 @@ bool track_run(struct move *m, struct err *e)
     if (m->kept != NULL && !m->adopted && !blk_cleanup(m->dom, m->id, e))
         return false;
     if (!blk_server_start(&m->blk, e) ||
-        !(m->adopted ? blk_bitmaps_adopt(&m->blk, e) : blk_bitmaps_start(&m->blk, e)))
+        !(m->adopted
+              ? blk_bitmaps_adopt(&m->blk, e) && blk_dirty(&m->blk, m->dirty_then, e)
+              : blk_bitmaps_start(&m->blk, e)))
         return false;
     m->tracked_since_ms = clock_ms();
     return true;
@@ -414,6 +423,7 @@ bool copy_round(struct move *m, bool last, struct err *e)
     if (!blk_bitmaps_rotate(&m->blk, e))
         return false;
     m->tracked_since_ms = clock_ms();
+    memset(m->dirty_then, 0, sizeof m->dirty_then);
     pthread_mutex_lock(&m->lock);
     m->progress.round = ++m->round;
     pthread_mutex_unlock(&m->lock);

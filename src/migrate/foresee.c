@@ -132,6 +132,17 @@ static void guess_ram(struct move *m, struct forecast_in *in)
     in->ram_rate = fmin(wire * in->ram_ratio, FORESEE_RAM_MOST);
 }
 
+/* What the bulk pass and the first round have to copy, but for what is written from now on:
+ * less where an earlier try is gone on with. */
+static uint64_t left_to_copy(const struct move *m, size_t disk)
+{
+    const struct plan_disk *const d = &m->plan.disks[disk];
+    const uint64_t start = m->copies[disk].pass.start;
+    const double part = d->size > 0 ? (double)(d->size - start) / (double)d->size : 1;
+
+    return (uint64_t)((double)d->allocated * part) + m->dirty_then[disk];
+}
+
 static void make(struct move *m, const struct foresee_at *now, bool over)
 {
     struct foresee *const f = &m->foresee;
@@ -144,7 +155,7 @@ static void make(struct move *m, const struct foresee_at *now, bool over)
     /* The first second is not like the others: pipes fill, zstd looks for its level. */
     rates(f->n > 0 && !over ? &f->first : &f->begin, now, &in);
     for (size_t i = 0; i < m->plan.n && !over; i++)
-        in.disk_bytes += m->plan.disks[i].allocated;
+        in.disk_bytes += left_to_copy(m, i);
     if (in.disk_bytes < now->copied)
         in.disk_bytes = now->copied;
     foresee_fixed(m, &in);
@@ -170,7 +181,7 @@ void foresee_tick(struct move *m, bool over)
     if (f->n < sizeof f->points / sizeof f->points[0])
         f->points[f->n++] =
             (struct forecast_point){ (double)(now.ms - m->tracked_since_ms) / MS_PER_S,
-                                     (double)m->disk_dirty };
+                                     (double)m->disk_written };
     if (f->n == 1)
         f->first = now;
     if (over || now.ms - f->begin.ms >= LOOK_MS)

@@ -151,10 +151,11 @@ struct move {
     int64_t copied_at_ns; /* the same of all disks, in the newest pass */
     bool tracking;        /* bitmaps or exports may exist in QEMU */
     unsigned round;
-    double disk_rate; /* reached by recent passes, bytes/s over all disks */
-    double disk_dirty_rate;
-    uint64_t disk_dirty;      /* newest sample, all disks */
-    int64_t tracked_since_ms; /* when the active bitmaps were made */
+    double disk_rate;         /* reached by recent passes, bytes/s over all disks */
+    uint64_t disk_dirty;      /* newest sample, all disks, */
+    uint64_t disk_written;    /* and what of it was written since ->tracked_since_ms */
+    int64_t tracked_since_ms; /* when the active bitmaps were made, or adopted */
+    uint64_t dirty_then[DOMXML_DISKS_MAX]; /* what they held then, of an earlier try */
     struct control control;
     struct meter meters[DOMXML_DISKS_MAX];
     struct slow slow;
@@ -330,7 +331,7 @@ void copy_drop(struct move *m);
  * bitmaps that record. */
 MUST_CHECK bool copy_settle(struct move *m, struct err *e);
 /* What waits for the next round on every disk, and how fast it comes, into the progress and
- * m->disk_dirty, m->disk_dirty_rate.  Thread: main. */
+ * m->disk_dirty, m->disk_written.  Thread: main. */
 MUST_CHECK bool copy_sample(struct move *m, struct err *e);
 /* Rotate, export, copy, flush, drop; @last: nothing may write any more, lists first. */
 MUST_CHECK bool copy_round(struct move *m, bool last, struct err *e);

@@ -321,6 +321,26 @@ static void report__forecast_and_outcome_side_by_side(void **state)
         "web01: running on hostb (destination)\n");
 }
 
+static void report__forecast_of_no_pause_at_all(void **state)
+{
+    struct move_result *const r = moved();
+
+    (void)state;
+    r->forecast = foreseen();
+    r->forecast.converges = false;
+    r->forecast.pause_ms = -1;
+    r->forecast_at_ms = 4000;
+    r->ndisks = r->nnotes = 0;
+    assert_report(&cfg, r,
+        "web01 moved to hostb in 3m 12s.\n"
+        "  paused 87 ms (300 ms allowed)\n"
+        "  copied 12.0 GiB of disks (4 rounds for what changed), 1.1 GiB of memory\n"
+        "  sent   6.0 GiB in 3m 12s (32.0 MiB/s)\n"
+        "  foresaw 3m 20s, 5.0 GiB sent, no pause that is short enough; time -4 %, "
+        "bytes +20 % (said after 4.0 s)\n"
+        "web01: running on hostb (destination)\n");
+}
+
 static void report__forecast_of_a_check(void **state)
 {
     struct move_cfg check = cfg;
@@ -400,6 +420,7 @@ int main(void)
         TEST(report__refusal_lists_all_blockers),
         TEST(report__check_says_whether_it_can_move),
         TEST(report__forecast_and_outcome_side_by_side),
+        TEST(report__forecast_of_no_pause_at_all),
         TEST(report__forecast_of_a_check),
         TEST(report__foreign_strings_are_cleaned),
         TEST(report__error_of_the_command_line),
