@@ -47,11 +47,6 @@ nothing_listed() {
     done
 }
 
-kill_both() {
-    on a sh -c 'kill -KILL $(pgrep -f "^/proc/self/exe guard") \
-        $(pgrep -x -f "[^ ]*/snmigrate --json .*")'
-}
-
 # It is seen on both hosts, and left alone; in the background, where "failed" ends nothing.
 look_and_kill() {
     local host ok=0
