@@ -204,6 +204,27 @@ struct disk_rig {
 
 static bool disk_check(struct json_object *o, struct disk_rig *rig, struct findings *f,
                        struct err *e)
+/* The image itself tells who has it open, libvirt whose it is. */
+static bool owner_check(const struct image *im, const struct stale *s,
+                        struct findings *f, struct err *e)
+{
+    char name[256];
+    struct guest *g;
+
+    if (!im->seed)
+        return true;
+    if (!s->ops->open(s->uuid, &g, e))
+        return false;
+    const bool ok = s->ops->disk_user(g, im->path, name, sizeof name, e);
+    s->ops->close(g);
+    if (ok && name[0] != '\0')
+        findings_add(f, FINDING_BLOCKER, "seed",
+                     "Choose another path with --disk, or leave out --seed.",
+                     "disk %s: %.300s is a disk of the domain '%.100s' there",
+                     im->target, im->path, name);
+    return ok;
+}
+
 {
     struct image im;
     struct err why;
@@ -227,7 +248,7 @@ static bool disk_check(struct json_object *o, struct disk_rig *rig, struct findi
                      im.target, im.path);
     access_check(&im, &rig->user, f);
     space_add(&rig->spaces, &im, allocated, own);
-    return true;
+    return owner_check(&im, &rig->stale, f, e);
 }
 
 static void disk_rig_fini_auto(struct disk_rig *rig)
