@@ -51,11 +51,13 @@ static bool stale_add(void *ctx, const char *id, struct err *e)
     return true;
 }
 
-/* PUT and reopen refuse, too: the guest may have run on it. */
+/* PUT and reopen refuse, too: the guest may have run on it, or a device has another use. */
 static bool is_kept_from_us(const struct arrival *a, size_t i)
 {
-    return !a->images[i].device && atomic_load(&a->step) >= ARRIVAL_CLOSED &&
-           image_fate(&a->images[i]) == IMAGE_WRITTEN;
+    const struct image *const im = &a->images[i];
+
+    return (im->device || atomic_load(&a->step) >= ARRIVAL_CLOSED) &&
+           image_fate(im) == IMAGE_WRITTEN;
 }
 
 static const struct image *stale_image(const struct stale *s, const char *path)
@@ -202,8 +204,6 @@ struct disk_rig {
     struct qemu_user user;
 };
 
-static bool disk_check(struct json_object *o, struct disk_rig *rig, struct findings *f,
-                       struct err *e)
 /* The image itself tells who has it open, libvirt whose it is. */
 static bool owner_check(const struct image *im, const struct stale *s,
                         struct findings *f, struct err *e)
@@ -225,6 +225,8 @@ static bool owner_check(const struct image *im, const struct stale *s,
     return ok;
 }
 
+static bool disk_check(struct json_object *o, struct disk_rig *rig, struct findings *f,
+                       struct err *e)
 {
     struct image im;
     struct err why;
