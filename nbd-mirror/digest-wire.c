@@ -300,7 +300,9 @@ static bool take_failed(const uint8_t *p, size_t len, struct err *e)
 
     memcpy(text, p + 6, len);
     text[len] = '\0';
-    err_set(e, ERR_NBD, 0, "%s", log_clean(clean, sizeof clean, text));
+    err_set(e, ERR_NBD, 0, "%s",
+            text[0] != '\0' ? log_clean(clean, sizeof clean, text)
+                            : "it does not say why");
     e->os = os; /* whose text is in the other end's */
     return false;
 }

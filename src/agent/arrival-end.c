@@ -114,7 +114,7 @@ static bool are_unwritten(const struct arrival *a, bool bare, struct err *e)
         const struct image *const im = &a->images[i];
 
         if (bare && im->device && im->fd < 0)
-            continue; /* left as it is in any case */
+            continue; /* image_remove() leaves alone what was written */
         if (!is_unwritten(a, im, bare, e))
             return false;
     }

@@ -234,6 +234,17 @@ bool arrival_prepare(struct arrival *a, struct err *e)
     return false;
 }
 
+/* Of a guest that was loaded here a device stays where it is not known that nobody has
+ * written it: without a domain nothing else tells whether it has run. */
+static bool remove_image(const struct arrival *a, struct image *im, struct err *e)
+{
+    if (!im->device || arrival_at(a) < ARRIVAL_RELEASED ||
+        image_fate(im) != IMAGE_UNKNOWN)
+        return image_remove(im, e);
+    image_leave(im);
+    return true;
+}
+
 bool arrival_tidy(struct arrival *a, struct err *e)
 {
     bool ok = true;
@@ -250,7 +261,7 @@ bool arrival_tidy(struct arrival *a, struct err *e)
     for (size_t i = 0; i < a->n; i++) {
         struct err why;
 
-        if (!image_remove(&a->images[i], &why)) {
+        if (!remove_image(a, &a->images[i], &why)) {
             if (ok)
                 *e = why;
             ok = false;

@@ -11,11 +11,14 @@
 
 #include "agent/arrival-int.h"
 #include "agent/hold.h"
+#include "base/clock.h"
 #include "base/fault.h"
 #include "base/journal.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/unix.h"
+
+enum { TICK_MS = 12 }; /* a jiffy has 10 ms at most */
 
 /* Flushed as they end.  One that was killed may leave a qcow2 image with lost clusters. */
 static void writers_stop(struct arrival *a)
@@ -73,11 +76,13 @@ static struct json_object *kept_json(const struct arrival *a)
     return json_add_obj(o, "disks", arrival_marks(a));
 }
 
+/* Times of files move in ticks: what is written once this one is over has another. */
 static bool images_mark(struct arrival *a, struct err *e)
 {
     for (size_t i = 0; i < a->n; i++)
         if (a->images[i].fd >= 0 && !image_sync(&a->images[i], e))
             return false;
+    clock_sleep_ms(TICK_MS);
     return true;
 }
 
@@ -122,18 +127,26 @@ static bool is_newest(const struct arrival *a, const char *opening, struct err *
                    "what is here is of another time than the source knows of");
 }
 
-/* Before we write: mending does, and so do writers. */
-static void images_look(struct arrival *a)
+/* Before we write: mending does, and so do writers.  A device may have got another use, and
+ * would have to be empty for a new move. */
+static bool images_look(struct arrival *a, struct err *e)
 {
     if (a->used) /* the source knows of what was found before */
         a->changed = false;
     for (size_t i = 0; i < a->n; i++) {
-        if (image_fate(&a->images[i]) != IMAGE_WRITTEN)
+        const struct image *const im = &a->images[i];
+
+        if (image_fate(im) != IMAGE_WRITTEN)
             continue;
+        if (im->device)
+            return err_set(e, ERR_REFUSED, 0,
+                           "disk %s: %s was written after the move had left it",
+                           im->target, im->path);
         log_warn("agent", "move %.8s: %s was written since the move had left it", a->id,
-                 a->images[i].path);
+                 im->path);
         a->changed = true;
     }
+    return true;
 }
 
 static bool images_again(struct arrival *a, struct err *e)
@@ -165,8 +178,7 @@ static bool reopen(struct arrival *a, const char *after, struct err *e)
     /* The images of a guest that may have run here are not written again. */
     if (!arrival_domain_remove(a, e) || !fault_point("agent.reopen", e))
         return false;
-    images_look(a);
-    if (!images_again(a, e) || !paths_new_id(a->opening, e) ||
+    if (!images_look(a, e) || !images_again(a, e) || !paths_new_id(a->opening, e) ||
         !journal_step(a->journal, "reopened", reopened_json(a), e))
         return false;
     for (size_t i = 0; i < a->n; i++)

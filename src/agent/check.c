@@ -51,11 +51,13 @@ static bool stale_add(void *ctx, const char *id, struct err *e)
     return true;
 }
 
-/* PUT and reopen refuse, too: the guest may have run on it. */
+/* PUT and reopen refuse, too: the guest may have run on it, or a device has another use. */
 static bool is_kept_from_us(const struct arrival *a, size_t i)
 {
-    return !a->images[i].device && atomic_load(&a->step) >= ARRIVAL_CLOSED &&
-           image_fate(&a->images[i]) == IMAGE_WRITTEN;
+    const struct image *const im = &a->images[i];
+
+    return (im->device || atomic_load(&a->step) >= ARRIVAL_CLOSED) &&
+           image_fate(im) == IMAGE_WRITTEN;
 }
 
 static const struct image *stale_image(const struct stale *s, const char *path)
@@ -202,6 +204,27 @@ struct disk_rig {
     struct qemu_user user;
 };
 
+/* The image itself tells who has it open, libvirt whose it is. */
+static bool owner_check(const struct image *im, const struct stale *s,
+                        struct findings *f, struct err *e)
+{
+    char name[256];
+    struct guest *g;
+
+    if (!im->seed)
+        return true;
+    if (!s->ops->open(s->uuid, &g, e))
+        return false;
+    const bool ok = s->ops->disk_user(g, im->path, name, sizeof name, e);
+    s->ops->close(g);
+    if (ok && name[0] != '\0')
+        findings_add(f, FINDING_BLOCKER, "seed",
+                     "Choose another path with --disk, or leave out --seed.",
+                     "disk %s: %.300s is a disk of the domain '%.100s' there",
+                     im->target, im->path, name);
+    return ok;
+}
+
 static bool disk_check(struct json_object *o, struct disk_rig *rig, struct findings *f,
                        struct err *e)
 {
@@ -227,7 +250,7 @@ static bool disk_check(struct json_object *o, struct disk_rig *rig, struct findi
                      im.target, im.path);
     access_check(&im, &rig->user, f);
     space_add(&rig->spaces, &im, allocated, own);
-    return true;
+    return owner_check(&im, &rig->stale, f, e);
 }
 
 static void disk_rig_fini_auto(struct disk_rig *rig)

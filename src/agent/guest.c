@@ -179,6 +179,12 @@ static bool libvirt_sync_time(struct guest *g, struct err *e)
     return g->dom != NULL ? vdom_sync_time(g->dom, e) : gone(g, e);
 }
 
+static bool libvirt_disk_user(struct guest *g, const char *path, char *name,
+                              size_t size, struct err *e)
+{
+    return virt_disk_user(g->virt, path, g->uuid, name, size, e);
+}
+
 static bool libvirt_qemu_ids(struct guest *g, uid_t *uid, gid_t *gid, struct err *e)
 {
     return virt_qemu_ids(g->virt, uid, gid, e);
@@ -194,5 +200,6 @@ const struct guest_ops guest_libvirt = {
     .autostart = libvirt_autostart,
     .announce = libvirt_announce,
     .sync_time = libvirt_sync_time,
+    .disk_user = libvirt_disk_user,
     .qemu_ids = libvirt_qemu_ids,
 };

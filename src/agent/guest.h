@@ -34,6 +34,9 @@ struct guest_ops {
     /* The network learns where it is; its clock is set. */
     bool (*announce)(struct guest *g, struct err *e);
     bool (*sync_time)(struct guest *g, struct err *e);
+    /* Another domain of this host that has @path as a disk: virt_disk_user(). */
+    bool (*disk_user)(struct guest *g, const char *path, char *name, size_t size,
+                      struct err *e);
     /* As whom QEMU runs here. */
     bool (*qemu_ids)(struct guest *g, uid_t *uid, gid_t *gid, struct err *e);
 };

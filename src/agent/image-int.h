@@ -8,10 +8,23 @@
 int image_open_beneath(int dirfd, const char *name, int flags);
 /* Which file @name in @dirfd is, "" @dirfd itself; false: errno. */
 bool image_id_of(int dirfd, const char *name, struct image_id *out);
-/* Exclusively: a device that is mounted, part of LVM or RAID, or another disk of this move
- * under another name refuses; QEMU and qemu-nbd do not ask for that, so they can. */
-MUST_CHECK bool image_device_open(const struct image *im, int *out, uint64_t *rdev,
-                                  struct err *e);
+/* "disk vda: PATH HOW", ERR_REFUSED; returns false. */
+bool image_is_other(const struct image *im, const char *how, struct err *e);
+/* image_remove() leaves it alone, because: ->spared, and the log.  Returns true. */
+bool image_spare(struct image *im, const char *why);
+bool image_spare_written(struct image *im);
+
+/* --- image-device.c --- */
+
+/* Take a device that is empty, open it again, give it back: the parts of image_make(),
+ * image_reopen() and image_remove().  ->id is its number and, as ->born, its place in the order
+ * in which the kernel has seen disks since its start (diskseq). */
+MUST_CHECK bool image_device_take(struct image *im, struct err *e);
+MUST_CHECK bool image_device_reopen(struct image *im, struct err *e);
+MUST_CHECK bool image_device_remove(struct image *im, struct err *e);
+void image_device_check(const struct image *im, const struct image_id *own,
+                        struct findings *f);
+void image_device_mark(const struct image *im, struct image_mark *out);
 
 /* --- image-seed.c --- */
 

@@ -5,11 +5,9 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <linux/fs.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -20,10 +18,9 @@
 #include "base/proc.h"
 
 enum {
-    SECTOR = 512,          /* QEMU rounds every length up to it */
-    PROBE = 1 << 20,       /* of a device, at both ends: file systems, partition tables,
-                                 RAID and LVM leave their signatures there */
-    CREATE_MS = 60 * 1000, /* qemu-img, on a slow disk */
+    SECTOR = 512,             /* QEMU rounds every length up to it */
+    MARGIN = 1 << 20,         /* of the largest offset, for sums */
+    CREATE_MS = 60 * 1000,    /* qemu-img, on a slow disk */
     MEND_MS = 10 * 60 * 1000, /* it reads all tables */
     QCOW2_HEADER = 32,        /* bytes up to and with the virtual size, big-endian at 24
                                  (QEMU docs/interop/qcow2.txt) */
@@ -85,7 +82,7 @@ static bool in_dev(const char *path)
 
 static bool sizes_ok(const struct image *im, struct err *e)
 {
-    if (im->size == 0 || im->size > INT64_MAX - PROBE)
+    if (im->size == 0 || im->size > INT64_MAX - MARGIN)
         return err_set(e, ERR_REFUSED, 0, "disk %s cannot have %llu bytes", im->target,
                        (unsigned long long)im->size);
     if (im->size % SECTOR == 0)
@@ -128,8 +125,7 @@ bool image_parse(struct json_object *o, struct image *out, struct err *e)
 /* As text: an inode's number may use all 64 bits (overlayfs), which JSON numbers do not. */
 static void id_print(const struct image_id *id, char out[64])
 {
-    snprintf(out, 64, "%" PRIx64 ":%" PRIx64 ":%" PRIx64, id->dev, id->ino,
-             id->born_ns);
+    snprintf(out, 64, "%" PRIx64 ":%" PRIx64 ":%" PRIx64, id->dev, id->ino, id->born);
 }
 
 /* Whatever does not print as it was written is not one. */
@@ -139,7 +135,7 @@ static bool id_scan(const char *s, struct image_id *id)
 
     id->dev = strtoull(s, &end, 16);
     id->ino = *end == ':' ? strtoull(end + 1, &end, 16) : 0;
-    id->born_ns = *end == ':' ? strtoull(end + 1, &end, 16) : 0;
+    id->born = *end == ':' ? strtoull(end + 1, &end, 16) : 0;
     id_print(id, back);
     return strcmp(s, back) == 0;
 }
@@ -229,10 +225,9 @@ bool image_id_of(int dirfd, const char *name, struct image_id *out)
         return false;
     out->dev = makedev(st.stx_dev_major, st.stx_dev_minor);
     out->ino = st.stx_ino;
-    out->born_ns = 0;
+    out->born = 0;
     if ((st.stx_mask & STATX_BTIME) != 0)
-        out->born_ns =
-            (uint64_t)st.stx_btime.tv_sec * 1000000000 + st.stx_btime.tv_nsec;
+        out->born = (uint64_t)st.stx_btime.tv_sec * 1000000000 + st.stx_btime.tv_nsec;
     return true;
 }
 
@@ -241,105 +236,10 @@ bool image_is(int dirfd, const char *name, const struct image_id *id)
     struct image_id now;
 
     return id->ino != 0 && image_id_of(dirfd, name, &now) && now.dev == id->dev &&
-           now.ino == id->ino && now.born_ns == id->born_ns;
-}
-
-/* ---- devices ------------------------------------------------------------------------- */
-
-static bool is_zero(const unsigned char *p, size_t len)
-{
-    return len == 0 || (p[0] == 0 && memcmp(p, p + 1, len - 1) == 0);
-}
-
-/* Errors: ERR_REFUSED with ->os EEXIST: there is something on it. */
-static bool device_empty(int fd, const struct image *im, struct err *e)
-{
-    const size_t len = im->size < PROBE ? (size_t)im->size : PROBE;
-    AUTO(mem_free) unsigned char *buf = malloc(len);
-
-    if (buf == NULL)
-        return err_set(e, ERR_SYS, ENOMEM, "%s", im->path);
-    for (int last = 0; last < 2; last++) {
-        const ssize_t n = pread(fd, buf, len, last ? (off_t)(im->size - len) : 0);
-
-        if (n != (ssize_t)len)
-            return err_set(e, ERR_SYS, n < 0 ? errno : EIO, "cannot read %s", im->path);
-        if (is_zero(buf, len))
-            continue;
-        err_set(e, ERR_REFUSED, EEXIST, "%s is not empty: its %s MiB holds data",
-                im->path, last ? "last" : "first");
-        return err_next(e,
-                        "Make sure that it is the right device, then: wipefs -a %.60s; "
-                        "blkdiscard -z %.60s",
-                        im->path, im->path);
-    }
-    return true;
-}
-
-bool image_device_open(const struct image *im, int *out, uint64_t *rdev, struct err *e)
-{
-    AUTO(fd_close)
-    int fd = open(im->path, O_RDWR | O_EXCL | O_NONBLOCK | O_CLOEXEC);
-    uint64_t size;
-    struct stat st;
-
-    if (fd < 0 || fstat(fd, &st) < 0)
-        return err_set(e, ERR_SYS, errno, "block device %s", im->path);
-    if (!S_ISBLK(st.st_mode))
-        return err_set(e, ERR_REFUSED, 0, "%s is not a block device", im->path);
-    if (strcmp(im->format, "raw") != 0)
-        return err_set(e, ERR_REFUSED, 0, "%s: a block device takes format raw only",
-                       im->path);
-    if (ioctl(fd, BLKGETSIZE64, &size) < 0)
-        return err_set(e, ERR_SYS, errno, "size of %s", im->path);
-    if (size != im->size)
-        return err_set(e, ERR_REFUSED, 0, "%s has %llu bytes, the disk has %llu",
-                       im->path, (unsigned long long)size,
-                       (unsigned long long)im->size);
-    *rdev = st.st_rdev;
-    *out = fd_steal(&fd);
-    return true;
-}
-
-static bool device_take(struct image *im, struct err *e)
-{
-    return image_device_open(im, &im->fd, &im->id.dev, e) &&
-           device_empty(im->fd, im, e);
-}
-
-/* Let the device look empty again at its ends, where we found it so, or the next try would
- * be refused.  Only through the descriptor that was looked at: later its name may mean
- * another. */
-static bool device_blank(const struct image *im, struct err *e)
-{
-    const size_t len = im->size < PROBE ? (size_t)im->size : PROBE;
-    AUTO(mem_free) unsigned char *zero = calloc(1, len);
-
-    if (zero == NULL)
-        return err_set(e, ERR_SYS, ENOMEM, "%s", im->path);
-    if (pwrite(im->fd, zero, len, 0) != (ssize_t)len ||
-        pwrite(im->fd, zero, len, (off_t)(im->size - len)) != (ssize_t)len ||
-        fsync(im->fd) < 0)
-        return err_set(e, ERR_SYS, errno, "cannot blank %s", im->path);
-    return true;
+           now.ino == id->ino && now.born == id->born;
 }
 
 /* ---- check --------------------------------------------------------------------------- */
-
-static void device_check(const struct image *im, const struct image_id *own,
-                         struct findings *f)
-{
-    AUTO(fd_close) int fd = -1;
-    struct err e = { 0 };
-    uint64_t rdev;
-
-    if (image_device_open(im, &fd, &rdev, &e) &&
-        ((own != NULL && own->ino == 0 && own->dev == rdev) ||
-         device_empty(fd, im, &e)))
-        return;
-    findings_add(f, FINDING_BLOCKER, e.os == EEXIST ? "device-not-empty" : "device",
-                 e.next[0] != '\0' ? e.next : NULL, "disk %s: %s", im->target, e.msg);
-}
 
 /* Whether a file of that size can be: tried with one that has no name. */
 static void limits_check(int dirfd, const struct image *im, struct findings *f)
@@ -371,7 +271,7 @@ void image_check(const struct image *im, const struct image_id *own, struct find
         return;
     }
     if (im->device) {
-        device_check(im, own, f);
+        image_device_check(im, own, f);
         return;
     }
     if (!image_open_dir(im, &dirfd, &e)) {
@@ -457,7 +357,7 @@ static bool file_make(struct image *im, struct err *e)
 bool image_make(struct image *im, struct err *e)
 {
     if (!(im->seed     ? image_seed_take(im, e)
-          : im->device ? device_take(im, e)
+          : im->device ? image_device_take(im, e)
                        : image_open_dir(im, &im->dirfd, e) && file_make(im, e)))
         return err_wrap(e, "disk %s", im->target);
     return true;
@@ -465,7 +365,7 @@ bool image_make(struct image *im, struct err *e)
 
 /* ---- again --------------------------------------------------------------------------- */
 
-static bool is_other(const struct image *im, const char *how, struct err *e)
+bool image_is_other(const struct image *im, const char *how, struct err *e)
 {
     return err_set(e, ERR_REFUSED, 0, "disk %s: %s %s", im->target, im->path, how);
 }
@@ -478,37 +378,22 @@ static bool file_reopen(struct image *im, struct err *e)
         return false;
     AUTO(fd_close) int fd = image_open_beneath(im->dirfd, image_name(im), O_RDWR);
     if (fd < 0 && errno == ENOENT)
-        return is_other(im, "is gone", e);
+        return image_is_other(im, "is gone", e);
     if (fd < 0 || fstat(fd, &st) < 0)
         return err_set(e, ERR_SYS, errno, "disk %s: %s", im->target, im->path);
     if (!image_is(fd, "", &im->id))
-        return is_other(im, "is another file than the move made", e);
+        return image_is_other(im, "is another file than the move made", e);
     if (strcmp(im->format, "raw") == 0 && (uint64_t)st.st_size != im->size)
-        return is_other(im, "has another size", e);
+        return image_is_other(im, "has another size", e);
     if (!image_unused(im, fd, e))
         return err_wrap(e, "disk %s", im->target);
     im->fd = fd_steal(&fd);
     return true;
 }
 
-static bool device_reopen(struct image *im, struct err *e)
-{
-    AUTO(fd_close) int fd = -1;
-    uint64_t rdev;
-
-    if (im->id.dev == 0)
-        return is_other(im, "cannot be told any more: the host was started anew", e);
-    if (!image_device_open(im, &fd, &rdev, e))
-        return false;
-    if (rdev != im->id.dev)
-        return is_other(im, "is another device", e);
-    im->fd = fd_steal(&fd);
-    return true;
-}
-
 bool image_reopen(struct image *im, struct err *e)
 {
-    if (im->fd < 0 && !(im->device ? device_reopen(im, e) : file_reopen(im, e)))
+    if (im->fd < 0 && !(im->device ? image_device_reopen(im, e) : file_reopen(im, e)))
         return false;
     return image_header_again(im, e) || err_wrap(e, "disk %s", im->target);
 }
@@ -578,42 +463,6 @@ static bool file_mark(int dirfd, const char *name, struct image_mark *out)
     return true;
 }
 
-/* The @n-th of the numbers in @text; 0: there are not so many. */
-static uint64_t number_at(const char *text, int n)
-{
-    uint64_t v = 0;
-    char *end;
-
-    for (; n > 0; n--, text = end) {
-        v = strtoull(text, &end, 10);
-        if (end == text)
-            return 0;
-    }
-    return v;
-}
-
-/* Since the host's start: after another one the counts differ.  All was written through
- * us, so a count of 0 is none. */
-static void device_mark(const struct image *im, struct image_mark *out)
-{
-    enum { WRITTEN = 7, DISCARDED = 14 }; /* Linux Documentation/block/stat.rst */
-    char name[80], text[400] = "";
-    struct stat st;
-
-    *out = (struct image_mark){ 0 };
-    if ((im->fd >= 0 ? fstat(im->fd, &st) : stat(im->path, &st)) < 0 ||
-        !S_ISBLK(st.st_mode))
-        return;
-    snprintf(name, sizeof name, "/sys/dev/block/%u:%u/stat", major(st.st_rdev),
-             minor(st.st_rdev));
-    AUTO(fd_close) int fd = open(name, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || read(fd, text, sizeof text - 1) <= 0)
-        return;
-    out->size = number_at(text, WRITTEN);
-    out->stamp = number_at(text, DISCARDED);
-    out->known = out->size > 0;
-}
-
 /* Not fdatasync(): a time that a power cut sets back would look like a write. */
 bool image_sync(struct image *im, struct err *e)
 {
@@ -621,7 +470,7 @@ bool image_sync(struct image *im, struct err *e)
         return err_set(e, ERR_SYS, errno, "disk %s: cannot write %s to the disk",
                        im->target, im->path);
     if (im->device) {
-        device_mark(im, &im->mark);
+        image_device_mark(im, &im->mark);
         return true;
     }
     if (!file_mark(im->fd, "", &im->mark))
@@ -651,7 +500,7 @@ enum image_fate image_fate(const struct image *im)
     struct image_mark now = { 0 };
 
     if (im->device) {
-        device_mark(im, &now);
+        image_device_mark(im, &now);
     } else {
         const enum image_fate fate = file_fate(im, &now);
 
@@ -689,6 +538,40 @@ static bool is_idle(const struct image *im, struct err *e)
     return image_unused(im, fd, e) || err_wrap(e, "disk %s", im->target);
 }
 
+bool image_spare(struct image *im, const char *why)
+{
+    snprintf(im->spared, sizeof im->spared, "%s", why);
+    log_warn("images", "left alone: %s", im->spared);
+    im->named = false; /* no longer ours */
+    return true;
+}
+
+static bool spare_as(struct image *im, const char *how)
+{
+    struct err why;
+
+    image_is_other(im, how, &why);
+    return image_spare(im, why.msg);
+}
+
+void image_leave(struct image *im)
+{
+    spare_as(im, "may have been written after the move had left it");
+}
+
+bool image_spare_written(struct image *im)
+{
+    return spare_as(im, "was written after the move had left it");
+}
+
+/* @im is the file that the move made. */
+static bool file_remove(struct image *im, struct err *e)
+{
+    if (image_fate(im) == IMAGE_WRITTEN)
+        return image_spare_written(im);
+    return is_idle(im, e) && name_remove(im, e);
+}
+
 bool image_remove(struct image *im, struct err *e)
 {
     struct err why;
@@ -696,7 +579,7 @@ bool image_remove(struct image *im, struct err *e)
     if (im->seed)
         return true; /* its owner's */
     if (im->device)
-        return im->fd < 0 || device_blank(im, e);
+        return image_device_remove(im, e);
     if (!im->named)
         return true;
     if (im->dirfd < 0 && !image_open_dir(im, &im->dirfd, &why)) {
@@ -706,11 +589,10 @@ bool image_remove(struct image *im, struct err *e)
         return err_wrap(e, "disk %s", im->target);
     }
     if (image_is(im->dirfd, image_name(im), &im->id)) {
-        if (!is_idle(im, e) || !name_remove(im, e))
+        if (!file_remove(im, e))
             return false;
     } else if (faccessat(im->dirfd, image_name(im), F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
-        log_warn("images", "left alone: %s is not the file that this move made",
-                 im->path);
+        spare_as(im, "is another file than the move made");
     }
     im->named = false;
     return true;

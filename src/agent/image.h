@@ -15,7 +15,11 @@
  * it, nothing ever removes it.
  *
  * A block device may stand for a raw image: it must be empty (its first and last MiB) and of
- * the right size, and is never removed, but made to look empty again.  Thread: the move's lock.  Blocks: on the disk, on qemu-img.
+ * the right size, and is never removed, but made to look empty again.
+ *
+ * What somebody has written since it was left (->mark) is left alone, a device also where it
+ * cannot be told whether it is the same one.
+ * Thread: the move's lock.  Blocks: on the disk, on qemu-img.
  */
 #ifndef SNM_AGENT_IMAGE_H
 #define SNM_AGENT_IMAGE_H
@@ -28,7 +32,9 @@
  * birth belongs to it. */
 struct image_id {
     uint64_t dev, ino;
-    uint64_t born_ns; /* 0: the file system does not tell */
+    uint64_t
+        born; /* ns; of a device diskseq, its number in the order in which the kernel
+                      has seen disks.  0: not told */
 };
 
 /* What every write to it changes: of a file its size in bytes and its mtime in ns; of a
@@ -52,11 +58,13 @@ struct image {
     uint64_t size;          /* virtual, bytes, a multiple of 512 */
     bool device;            /* an existing block device */
     bool seed;              /* it was there before: its owner's, with all it holds */
-    bool named;             /* the file has its name */
+    bool named;             /* the file has its name, the device is taken */
     struct image_id id;     /* of a file; of a device ->dev is its own number, or 0 */
     struct image_mark mark; /* from image_sync(), or the journal */
-    bool removed;           /* by image_remove(), */
-    uint64_t freed;         /* which gave back so many bytes */
+    bool removed, blanked;  /* by image_remove(), */
+    uint64_t freed;         /* which gave back so many bytes, */
+    char spared[sizeof((struct err *)0)
+                    ->msg]; /* or left it alone, for that reason; "": it did not */
     int dirfd, fd;          /* -1: not open */
 };
 
@@ -103,9 +111,12 @@ enum image_fate image_fate(const struct image *im);
 /* ->mark for the journal, and back: whatever is wrong there leaves it unknown. */
 struct json_object *image_mark_to_json(const struct image *im);
 void image_mark_from_json(struct image *im, struct json_object *o);
-/* Remove the name if it means our file (->removed); blank the ends of a device that
- * image_make() opened.  Works from the journal's form as well, for files.  Errors: ERR_SYS. */
+/* Remove the name if it means our file (->removed), make the ends of a device empty
+ * (->blanked), or leave it alone (->spared).  Works from the journal's form as well.
+ * Errors: ERR_REFUSED it is in use; ERR_SYS. */
 MUST_CHECK bool image_remove(struct image *im, struct err *e);
+/* Leave it alone instead, because it cannot be told whether somebody has written it. */
+void image_leave(struct image *im);
 void image_close(struct image *im);
 
 /* Whether @name in @dirfd is that very file. */

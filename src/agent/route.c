@@ -163,7 +163,7 @@ static struct json_object *prepared_json(const struct arrival *a, bool fresh)
         json_add_bool(o, "zero", fresh && !im->device && !im->seed);
         json_add_bool(o, "block", im->device);
         if (im->seed) /* the source may find that this is its own file */
-            json_add_u64(json_add_u64(o, "ino", im->id.ino), "born_ns", im->id.born_ns);
+            json_add_u64(json_add_u64(o, "ino", im->id.ino), "born_ns", im->id.born);
         json_object_array_add(disks, o);
     }
     struct json_object *const reply = json_add_str(json_new(), "opening", a->opening);
@@ -305,17 +305,26 @@ static bool post_finish(const struct request *r, struct json_object **reply,
 
 static struct json_object *removed_json(const struct arrival *a)
 {
-    struct json_object *const list = json_object_new_array();
+    struct json_object *const removed = json_object_new_array(),
+                              *const blanked = json_object_new_array(),
+                              *const left = json_object_new_array();
 
     for (size_t i = 0; i < a->n; i++) {
         const struct image *const im = &a->images[i];
+        struct json_object *const o = json_add_str(json_new(), "path", im->path);
 
         if (im->removed)
-            json_object_array_add(
-                list, json_add_u64(json_add_str(json_new(), "path", im->path), "bytes",
-                                   im->freed));
+            json_object_array_add(removed, json_add_u64(o, "bytes", im->freed));
+        else if (im->blanked)
+            json_object_array_add(blanked, o);
+        else if (im->spared[0] != '\0')
+            json_object_array_add(left, json_add_str(o, "why", im->spared));
+        else
+            json_object_put(o);
     }
-    return json_add_obj(json_new(), "removed", list);
+    return json_add_obj(
+        json_add_obj(json_add_obj(json_new(), "removed", removed), "blanked", blanked),
+        "left", left);
 }
 
 static bool delete_move(const struct request *r, struct json_object **reply,

@@ -177,17 +177,6 @@ static void stop(struct cli *c)
 
 /* --- saying what came of it --- */
 
-static void say(int fd, struct text *t)
-{
-    struct err e;
-
-    /* The guest is where it is, whether or not somebody can be told. */
-    if (t->len > 0 && !fd_write_all(fd, t->buf, t->len, &e) && fd != STDERR_FILENO)
-        dprintf(STDERR_FILENO, "snmigrate: the report could not be written: %s\n",
-                e.msg);
-    text_clear(t);
-}
-
 static void say_json(const struct move_cfg *cfg, const struct move_result *r)
 {
     struct err e;
@@ -198,8 +187,7 @@ static void say_json(const struct move_cfg *cfg, const struct move_result *r)
     if (ok && cfg->check_only && r->forecast.made)
         ok = json_out_write(STDOUT_FILENO, json_out_forecast(&r->forecast), &e);
     if (!ok || !json_out_write(STDOUT_FILENO, json_out_result(cfg, r), &e))
-        dprintf(STDERR_FILENO, "snmigrate: the result could not be written: %s\n",
-                e.msg);
+        text_unwritten(&e);
 }
 
 static void say_result(const struct cli *c, const struct move_result *r)
@@ -211,12 +199,12 @@ static void say_result(const struct cli *c, const struct move_result *r)
     /* A check that finds blockers has done what it was asked: its report lists them. */
     if (!(report && o->move.check_only && r->status == 3 && r->findings.n > 0))
         report_failure(&t, &o->move, r, !report);
-    say(STDERR_FILENO, &t);
+    text_flush(&t, STDERR_FILENO);
     if (o->json)
         say_json(&o->move, r);
     if (report)
         report_result(&t, &o->move, r);
-    say(STDOUT_FILENO, &t);
+    text_flush(&t, STDOUT_FILENO);
 }
 
 static int say_error(const struct cli *c, const struct err *e, int status)
@@ -224,7 +212,7 @@ static int say_error(const struct cli *c, const struct err *e, int status)
     AUTO(text_fini) struct text t = { .utf8 = c->utf8 };
 
     report_error(&t, e);
-    say(STDERR_FILENO, &t);
+    text_flush(&t, STDERR_FILENO);
     return status;
 }
 

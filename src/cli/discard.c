@@ -9,7 +9,6 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/units.h"
-#include "base/unix.h"
 #include "cli/json_out.h"
 #include "cli/opts.h"
 #include "cli/report.h"
@@ -60,20 +59,31 @@ static void put_label(struct text *t, const char *label)
     text_printf(t, TEXT_PLAIN, "  %-12s ", label);
 }
 
+static void put_file(struct text *t, const struct discard_result *r,
+                     const struct discard_file *f)
+{
+    static const char *const labels[] = { "removed", "blanked", "left alone" };
+    char size[UNITS_LEN];
+
+    put_label(t, labels[f->did]);
+    if (f->did == DISCARD_SPARED)
+        text_printf(t, TEXT_PLAIN, "on %s: %s", host_of(r), f->why);
+    else
+        text_printf(t, TEXT_PLAIN, "%s on %s, %s", f->path, host_of(r),
+                    f->did == DISCARD_REMOVED ? units_size(size, f->bytes)
+                                              : "its first and last MiB");
+    text_newline(t);
+}
+
 void discard_text(struct text *t, const struct discard_result *r)
 {
     const struct inventory_move *const m = &r->move;
-    char size[UNITS_LEN];
 
     text_printf(t, TEXT_PLAIN, "%s, move %.8s %s %s", m->domain, m->id,
                 m->at_source ? "to" : "from", m->other);
     text_newline(t);
-    for (size_t i = 0; i < r->nfiles; i++) {
-        put_label(t, "removed");
-        text_printf(t, TEXT_PLAIN, "%s on %s, %s", r->files[i].path, host_of(r),
-                    units_size(size, r->files[i].bytes));
-        text_newline(t);
-    }
+    for (size_t i = 0; i < r->nfiles; i++)
+        put_file(t, r, &r->files[i]);
     if (r->in_qemu) {
         put_label(t, "removed");
         text_put(t, TEXT_PLAIN, "what it had in QEMU on this host");
@@ -95,9 +105,31 @@ void discard_text(struct text *t, const struct discard_result *r)
     text_newline(t);
 }
 
+static struct json_object *files_json(const struct discard_result *r,
+                                      enum discard_did did)
+{
+    struct json_object *const list = json_object_new_array();
+
+    for (size_t i = 0; i < r->nfiles; i++) {
+        const struct discard_file *const f = &r->files[i];
+
+        if (f->did != did)
+            continue;
+        struct json_object *const o = json_new();
+        json_out_clean(o, "host", host_of(r));
+        json_out_clean(o, "path", f->path);
+        if (did == DISCARD_REMOVED)
+            json_add_u64(o, "bytes", f->bytes);
+        if (did == DISCARD_SPARED)
+            json_out_clean(o, "why", f->why);
+        json_object_array_add(list, o);
+    }
+    return list;
+}
+
 struct json_object *discard_json(const struct discard_result *r)
 {
-    struct json_object *const o = json_new(), *const files = json_object_new_array();
+    struct json_object *const o = json_new();
     const struct inventory_move *const m = &r->move;
 
     json_add_str(o, "type", "discard");
@@ -107,14 +139,9 @@ struct json_object *discard_json(const struct discard_result *r)
     json_out_clean(o, "uuid", m->uuid);
     json_add_str(o, "role", m->at_source ? "source" : "destination");
     json_out_clean(o, "other_host", m->other);
-    for (size_t i = 0; i < r->nfiles; i++) {
-        struct json_object *const f = json_new();
-
-        json_out_clean(f, "host", host_of(r));
-        json_out_clean(f, "path", r->files[i].path);
-        json_object_array_add(files, json_add_u64(f, "bytes", r->files[i].bytes));
-    }
-    json_add_obj(o, "removed", files);
+    json_add_obj(o, "removed", files_json(r, DISCARD_REMOVED));
+    json_add_obj(o, "blanked", files_json(r, DISCARD_BLANKED));
+    json_add_obj(o, "left_alone", files_json(r, DISCARD_SPARED));
     json_add_bool(o, "in_qemu", r->in_qemu);
     json_add_obj(o, "left", json_out_strings(r->left, r->nleft));
     json_object_object_add(o, "error", json_out_error(&r->err));
@@ -123,22 +150,12 @@ struct json_object *discard_json(const struct discard_result *r)
 
 /* --- the program --- */
 
-static void flush(struct text *t, int fd)
-{
-    struct err e;
-
-    if (t->len > 0 && !fd_write_all(fd, t->buf, t->len, &e) && fd != STDERR_FILENO)
-        dprintf(STDERR_FILENO, "snmigrate: the result could not be written: %s\n",
-                e.msg);
-    text_clear(t);
-}
-
 static int fail(const struct err *e, bool utf8)
 {
     AUTO(text_fini) struct text t = { .utf8 = utf8 };
 
     report_error(&t, e);
-    flush(&t, STDERR_FILENO);
+    text_flush(&t, STDERR_FILENO);
     return USAGE;
 }
 
@@ -150,16 +167,15 @@ static void say(const struct discard_opts *o, const struct discard_result *r, bo
 
     if (r->err.kind != ERR_NONE)
         report_error(&t, &r->err);
-    flush(&t, STDERR_FILENO);
+    text_flush(&t, STDERR_FILENO);
     if (o->json) {
         if (!json_out_write(STDOUT_FILENO, discard_json(r), &e))
-            dprintf(STDERR_FILENO, "snmigrate: the result could not be written: %s\n",
-                    e.msg);
+            text_unwritten(&e);
         return;
     }
     if (r->status == 0 || r->nfiles > 0)
         discard_text(&t, r);
-    flush(&t, STDOUT_FILENO);
+    text_flush(&t, STDOUT_FILENO);
 }
 
 int discard_main(int argc, char **argv, bool utf8)

@@ -11,7 +11,6 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/unix.h"
 #include "cli/json_out.h"
 #include "cli/report.h"
 
@@ -228,16 +227,6 @@ struct shown {
     int status;
 };
 
-static void flush(struct text *t, int fd)
-{
-    struct err e;
-
-    if (t->len > 0 && !fd_write_all(fd, t->buf, t->len, &e) && fd != STDERR_FILENO)
-        dprintf(STDERR_FILENO, "snmigrate: the report could not be written: %s\n",
-                e.msg);
-    text_clear(t);
-}
-
 /* A move that is under way is no failure where all were asked for. */
 static int status_of(const struct shown *s, const struct recover_result *r)
 {
@@ -255,18 +244,17 @@ static void show(void *ctx, const struct recover_result *r)
         s->status = status;
     if (s->opts->json) {
         if (!json_out_write(STDOUT_FILENO, recover_json(r), &e))
-            dprintf(STDERR_FILENO, "snmigrate: the result could not be written: %s\n",
-                    e.msg);
+            text_unwritten(&e);
     } else if (!s->opts->quiet || status != 0) {
         recover_text(&s->text, r);
-        flush(&s->text, status == 0 ? STDOUT_FILENO : STDERR_FILENO);
+        text_flush(&s->text, status == 0 ? STDOUT_FILENO : STDERR_FILENO);
     }
 }
 
 static int fail(struct shown *s, const struct err *e, int status)
 {
     report_error(&s->text, e);
-    flush(&s->text, STDERR_FILENO);
+    text_flush(&s->text, STDERR_FILENO);
     return status;
 }
 

@@ -3,10 +3,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <wchar.h>
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/unix.h"
 
 static const char *const styles[TEXT_STYLES] = {
     [TEXT_PLAIN] = "",        [TEXT_BOLD] = "\033[1m",  [TEXT_DIM] = "\033[2m",
@@ -53,6 +55,20 @@ static void put_bytes(struct text *t, const char *s, size_t n)
 void text_raw(struct text *t, const char *s)
 {
     put_bytes(t, s, strlen(s));
+}
+
+void text_unwritten(const struct err *e)
+{
+    dprintf(STDERR_FILENO, "snmigrate: the report could not be written: %s\n", e->msg);
+}
+
+void text_flush(struct text *t, int fd)
+{
+    struct err e;
+
+    if (t->len > 0 && !fd_write_all(fd, t->buf, t->len, &e) && fd != STDERR_FILENO)
+        text_unwritten(&e);
+    text_clear(t);
 }
 
 /* One thing to show: @n bytes of the cleaned string, or the escapes in @esc. */

@@ -57,6 +57,12 @@ void text_newline(struct text *t);
 /* Bytes as they are, for terminal controls and the like: not cleaned, not counted. */
 void text_raw(struct text *t, const char *s);
 
+/* Write it to @fd and forget it.  What cannot be written is said on stderr, and is no reason
+ * for another status: the guest is where it is, whether or not somebody can be told. */
+void text_flush(struct text *t, int fd);
+/* Only that: @e kept what there was to say from being written. */
+void text_unwritten(const struct err *e);
+
 /* Columns that @s takes once cleaned. */
 unsigned text_columns(const struct text *t, const char *s);
 

@@ -90,28 +90,44 @@ bool discard_may(const struct inventory_move *m, struct err *e)
     }
 }
 
-bool discard_take(struct json_object *reply, struct discard_result *out, struct err *e)
+static bool take_file(struct json_object *o, enum discard_did did,
+                      struct discard_file *f, struct err *e)
 {
+    const char *path, *why = "";
+
+    if (!json_get_str(o, "path", &path, e) ||
+        (did == DISCARD_REMOVED && !json_get_u64(o, "bytes", &f->bytes, e)) ||
+        (did == DISCARD_SPARED && !json_get_str(o, "why", &why, e)))
+        return false;
+    f->did = did;
+    snprintf(f->path, sizeof f->path, "%s", path);
+    snprintf(f->why, sizeof f->why, "%s", why);
+    return true;
+}
+
+static bool take_list(struct json_object *reply, enum discard_did did,
+                      struct discard_result *out, struct err *e)
+{
+    static const char *const keys[] = { "removed", "blanked", "left" };
     struct json_object *list;
 
-    if (reply == NULL)
-        return true;
-    if (!json_get_array(reply, "removed", &list, e))
+    if (!json_get_array(reply, keys[did], &list, e))
         return false;
-    for (size_t i = 0; i < json_object_array_length(list); i++) {
-        struct json_object *const o = json_object_array_get_idx(list, i);
-        struct discard_file *const f = &out->files[out->nfiles];
-        const char *path;
-
+    for (size_t i = 0; i < json_object_array_length(list); i++, out->nfiles++) {
         if (out->nfiles == DOMXML_DISKS_MAX)
             return err_set(e, ERR_PROTO, 0, "more files than disks");
-        if (!json_get_str(o, "path", &path, e) ||
-            !json_get_u64(o, "bytes", &f->bytes, e))
+        if (!take_file(json_object_array_get_idx(list, i), did,
+                       &out->files[out->nfiles], e))
             return false;
-        snprintf(f->path, sizeof f->path, "%s", path);
-        out->nfiles++;
     }
     return true;
+}
+
+bool discard_take(struct json_object *reply, struct discard_result *out, struct err *e)
+{
+    return reply == NULL || (take_list(reply, DISCARD_REMOVED, out, e) &&
+                             take_list(reply, DISCARD_BLANKED, out, e) &&
+                             take_list(reply, DISCARD_SPARED, out, e));
 }
 
 /* --- doing it --- */

@@ -18,16 +18,24 @@ struct discard_cfg {
     bool here;        /* forget this host's half only; the other one is not asked */
 };
 
+enum discard_did {
+    DISCARD_REMOVED,
+    DISCARD_BLANKED, /* a device: its ends */
+    DISCARD_SPARED,  /* somebody has written it since, or it may be another's */
+};
+
 struct discard_file {
+    enum discard_did did;
     char path[PATHS_MAX];
-    uint64_t bytes; /* that it took on the disk */
+    uint64_t bytes;                         /* removed: that it took on the disk */
+    char why[sizeof((struct err *)0)->msg]; /* spared: with its path in it */
 };
 
 struct discard_result {
     struct inventory_move move; /* as it was found */
     int status;                 /* 0; 3 refused, 4 failed half-way, 9 cannot connect */
     struct err err;
-    struct discard_file files[DOMXML_DISKS_MAX]; /* removed, at the destination */
+    struct discard_file files[DOMXML_DISKS_MAX]; /* at the destination */
     size_t nfiles;
     bool in_qemu; /* bitmaps and exports of the move were removed there */
     char left[MOVE_LEFT_MAX][400];
@@ -41,8 +49,8 @@ MUST_CHECK bool discard_choose(const struct inventory_move *list, size_t n,
                                struct err *e);
 /* Errors: ERR_REFUSED it is not to be discarded as it stands.  Pure. */
 MUST_CHECK bool discard_may(const struct inventory_move *m, struct err *e);
-/* What the agent has removed: {removed: [{path, bytes}]}; NULL: nothing.  Pure.
- * Errors: ERR_PROTO. */
+/* What the agent has done: {removed: [{path, bytes}], blanked: [{path}], left: [{path,
+ * why}]}; NULL: nothing.  Pure.  Errors: ERR_PROTO. */
 MUST_CHECK bool discard_take(struct json_object *reply, struct discard_result *out,
                              struct err *e);
 

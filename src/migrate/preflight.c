@@ -167,25 +167,6 @@ static void forgive_stale(struct findings *f)
             f->list[i].level = FINDING_WARNING;
 }
 
-/* --seed: the agent sees who has an image open, libvirt whose it is. */
-static bool check_seeds(struct move *m, struct err *e)
-{
-    char name[256];
-
-    for (size_t i = 0; m->cfg->seed && i < m->plan.n; i++) {
-        const struct plan_disk *const d = &m->plan.disks[i];
-
-        if (!virt_disk_user(m->dst, d->dst, m->facts.uuid, name, sizeof name, e))
-            return false;
-        if (name[0] != '\0')
-            findings_add(&m->findings, FINDING_BLOCKER, "seed",
-                         "Choose another path with --disk, or leave out --seed.",
-                         "disk %s: %.300s is a disk of the domain '%.100s' there",
-                         d->target, d->dst, name);
-    }
-    return true;
-}
-
 static bool destination_facts(struct move *m, struct err *e)
 {
     bool stale = false;
@@ -199,8 +180,7 @@ static bool destination_facts(struct move *m, struct err *e)
         return true;
     }
     if (!stale_moves(m, &stale, e) ||
-        !virt_check_fits(m->dst, &m->info, &m->findings, e) || !check_seeds(m, e) ||
-        !ask_agent(m, e))
+        !virt_check_fits(m->dst, &m->info, &m->findings, e) || !ask_agent(m, e))
         return false;
     if (stale && m->cfg->check_only)
         forgive_stale(&m->findings);

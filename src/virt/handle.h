@@ -36,6 +36,12 @@ static inline void vir_domain_auto(virDomainPtr *d)
         virDomainFree(*d);
 }
 
+static inline void vir_pool_auto(virStoragePoolPtr *p)
+{
+    if (*p != NULL)
+        virStoragePoolFree(*p);
+}
+
 static inline void vir_network_auto(virNetworkPtr *n)
 {
     if (*n != NULL)

@@ -142,9 +142,9 @@ MUST_CHECK bool vdom_qmp_fd(struct vdom *d, const char *command,
 MUST_CHECK bool virt_check_fits(struct virt *v, const struct dominfo *want,
                                 struct findings *f, struct err *e);
 
-/* A domain of that host, running or off, other than the one of uuid @but_uuid, that has
- * @path as a disk: its name into @name; "": there is none.  By its path as it is written.
- * Blocks: on libvirt, once for each domain.  Errors: ERR_VIRT. */
+/* A domain of this host, running or off, other than the one of uuid @but_uuid, that has
+ * @path as a disk, under whatever name or as a volume of a storage pool: its name into @name;
+ * "": there is none.  Blocks: on libvirt, once for each domain.  Errors: ERR_VIRT. */
 MUST_CHECK bool virt_disk_user(struct virt *v, const char *path, const char *but_uuid,
                                char *name, size_t size, struct err *e);
 /* Preflight of the source domain: snapshots, jobs, block jobs, managed save, not running,

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # An agent that means harm: whatever it answers, or does not answer, the guest runs on at the
 # source, is never paused for longer than allowed, and the move says the truth.
-# timeout: 720
+# timeout: 1200
 # shellcheck source=tests/e2e/lib-fault.sh
 . "$(dirname "$0")/lib-fault.sh"
 
@@ -24,7 +24,7 @@ liar_gone() { ! on b pgrep -x agent-lies > /dev/null; }
 
 lie_steps() {
     on b sh -c "echo '$1' > /run/agent-lie"
-    attempt vm "${MOVE[@]}"
+    attempt vm "${MOVE[@]}" "${OPTS[@]}"
     on b sh -c 'rm /run/agent-lie; pkill -CONT -x agent-lies || true'
     wait_until 30 liar_gone || failed "the agent did not end with its link"
     expect_status "$2"
@@ -49,6 +49,18 @@ interrupted() {
     verdict
 }
 
+# Nothing agrees, whatever is copied again: it is said, and what is there is right.
+never_alike() {
+    on b sh -c "echo other:digest > /run/agent-lie"
+    attempt vm "${MOVE[@]}"
+    on b rm /run/agent-lie
+    expect_status 0
+    grep -q 'warn verify: vda: .* differed' "$ATTEMPT/stderr" || failed "it does not say so"
+    [ "$(tail -n 1 "$ATTEMPT/json" | jq .verified.repaired)" -gt 0 ] || failed "nothing was repaired"
+    verdict
+    go_home
+}
+
 #   lie                    status what is said of it
 lie types:agent            3 'member .* is array'
 lie huge:check             3 'more than .* bytes'
@@ -62,6 +74,11 @@ more lie other:PUT              4 'answered for another disk'
 more lie fewer:PUT         4 'another number of disks'
 more lie claims=guest:PUT  4 'so it is said'
 lie noise:disk             4 'disk vda'
+lie noise:digest           4 'not a record of an answer'
+lie counts:digest          4 'it is of more than was asked for'
+lie fewer:digest           4 'the digest at .*: it is missing'
+more with "--retries 0" lie mute:digest 4 'no digest came for 5 minutes'
+try "digests that never agree" never_alike
 more lie mute:disk         4 'disk vda'
 more lie counts:ram-limit       4 'lost the link'
 more lie mute:ram          8 'does not converge' # after its patience of 3 minutes

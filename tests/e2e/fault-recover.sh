@@ -14,10 +14,6 @@ MOVE=(snmigrate --json -vv --max-downtime 5s --disks-to /var/lib/images vm root@
 
 # ---- steps ---------------------------------------------------------------------------
 
-kill_both() {
-    on a sh -c 'kill -KILL $(pgrep -f "^/proc/self/exe guard") \
-        $(pgrep -x -f "[^ ]*/snmigrate --json .*")'
-}
 cut_and_kill() { link_cut; kill_both; }
 cut_and_kill_all() { link_cut; kill_agent; kill_both; }
 

@@ -8,27 +8,9 @@
 DATA=$((256 << 20)) # bytes on the disk
 fault_begin --disk raw:320M:256M
 
-# Per cent of the first pass, as the attempt that runs says.
-copied() {
-    tail -n 1 "$WORK/$((ATTEMPTS + 1))/json" |
-        jq -r 'if .phase == "bulk" and .disks[0].total > 0
-            then .disks[0].done * 100 / .disks[0].total | floor else 0 end' 2> /dev/null
-}
-
-# late FAULT: when the pass is nearly through
-late() {
-    local end=$((SECONDS + 60))
-    until [ "$(copied)" -ge 75 ]; do
-        [ $SECONDS -lt $end ] || { echo "not copied in time"; return 1; }
-        sleep 0.1
-    done
-    "$@"
-    lab link rate none
-}
-
 resend() {
     lab link rate 200mbit
-    faulty_attempt bulk:delay-1 "late $1"
+    faulty_attempt bulk:delay-1 "late 75 $1"
     expect_end 0
     link_back
     verdict

@@ -10,54 +10,6 @@ BUDGET=5000         # it is not the pause that is looked at here
 MOVE=(snmigrate --json -vv --max-downtime 5s --disks-to /var/lib/images vm root@hostb)
 fault_begin --disk raw:240M:192M
 
-# copied: percent of the disk that the running attempt has copied
-copied() {
-    tail -n 1 "$WORK/$((ATTEMPTS + 1))/json" |
-        jq -r 'if .phase == "bulk" and .disks[0].total > 0
-            then .disks[0].done * 100 / .disks[0].total | floor else 0 end' 2> /dev/null
-}
-
-# late FAULT: when more than half of it is copied
-late() {
-    local end=$((SECONDS + 60))
-    until [ "$(copied)" -ge 65 ]; do
-        [ $SECONDS -lt $end ] || { echo "not copied in time"; return 1; }
-        sleep 0.1
-    done
-    "$@"
-    lab link rate none
-}
-
-kill_both() {
-    on a sh -c 'kill -KILL $(pgrep -f "^/proc/self/exe guard") \
-        $(pgrep -x -f "[^ ]*/snmigrate --json .*")'
-}
-
-# stopped STATUS POINT FAULT: and what was copied is kept, and nothing else left
-stopped() {
-    lab link rate 200mbit
-    faulty_attempt "$2" "$3"
-    expect_end "$1"
-    link_back
-    verdict "${@:4}"
-    is_kept
-}
-
-is_kept() {
-    [ -n "$(awk '$2 == "kept"' "$ATTEMPT/after/kept.a")" ] || failed "it has not kept what was copied"
-    [ "$(where_is)" = source ] || failed "the guest is: $(where_is)"
-}
-
-# gone_on BYTES: the same command; it may copy so much
-gone_on() {
-    local moved
-    again
-    moved=$(tail -n 1 "$ATTEMPT/json" | jq .disk_bytes)
-    echo "   copied $((moved >> 20)) MiB of $((DATA >> 20)) again"
-    grep -q 'resume: going on from an earlier try' "$ATTEMPT/stderr" || failed "it began anew"
-    [ "$moved" -le "$1" ] || failed "too much was copied again"
-}
-
 # compared REASON LEAST MOST: the same command; it says why it compares, and copies between
 # LEAST and MOST bytes of the disk
 compared() {
@@ -74,14 +26,14 @@ compared() {
 MOST=$((DATA * 3 / 4))
 
 killed() {
-    stopped killed bulk:delay-1 "late kill_main"
+    stopped killed bulk:delay-1 "late 65 kill_main"
     gone_on $MOST
     go_home
 }
 
 # Whatever the guest wrote meanwhile; and a second stop in the second try.
 stopped_twice() {
-    stopped 130 bulk:delay-1 "late int_main"
+    stopped 130 bulk:delay-1 "late 65 int_main"
     sleep 5
     stopped 130 rounds:delay-300 int_main
     sleep 5
@@ -112,7 +64,7 @@ killed_in_switch() {
 
 agent_killed() {
     OPTS=(--reconnect 0s --retries 0)
-    stopped 4 bulk:delay-1 "late kill_agent"
+    stopped 4 bulk:delay-1 "late 65 kill_agent"
     OPTS=()
     gone_on $MOST
     go_home
@@ -121,7 +73,7 @@ agent_killed() {
 # Nobody is left that could keep anything; the same command recovers first.
 both_killed() {
     lab link rate 200mbit
-    faulty_attempt bulk:delay-1 "late kill_both"
+    faulty_attempt bulk:delay-1 "late 65 kill_both"
     expect_status 137
     gone_on $MOST
     go_home
@@ -129,7 +81,7 @@ both_killed() {
 
 both_killed_and_recovered() {
     lab link rate 200mbit
-    faulty_attempt bulk:delay-1 "late kill_both"
+    faulty_attempt bulk:delay-1 "late 65 kill_both"
     expect_status 137
     on a snmigrate recover --json vm > "$WORK/recovered" || failed "recover: $?"
     jq -e '.notes[] | test("what was copied to")' "$WORK/recovered" > /dev/null ||
@@ -146,7 +98,7 @@ both_killed_and_recovered() {
 
 # Nothing that the bitmaps do not know of is trusted.
 qemu_restarted() {
-    stopped 130 bulk:delay-1 "late int_main"
+    stopped 130 bulk:delay-1 "late 65 int_main"
     on a virsh -q destroy vm
     lab vm start vm
     vm_ready
@@ -156,7 +108,7 @@ qemu_restarted() {
 
 # By somebody else: the mtime is as before, but not what is in it.
 tampered() {
-    stopped 130 bulk:delay-1 "late int_main"
+    stopped 130 bulk:delay-1 "late 65 int_main"
     on b sh -c 'f=/var/lib/images/vm-vda.raw
         touch -r "$f" /run/was
         tr "\000-\377" "\001-\377\000" < "$f" > /run/other
@@ -168,7 +120,7 @@ tampered() {
 }
 
 gone_at_destination() {
-    stopped 130 bulk:delay-1 "late int_main"
+    stopped 130 bulk:delay-1 "late 65 int_main"
     on b sh -c 'rm -rf /var/lib/snmigrate/* /var/lib/images/vm-vda.raw'
     again
     grep -q 'resume: .*nothing of the earlier try' "$ATTEMPT/stderr" || failed "it does not say so"
@@ -178,7 +130,7 @@ gone_at_destination() {
 # Another one than was begun is refused, and nothing of it is touched.
 another_plan() {
     local id
-    stopped 130 bulk:delay-1 "late int_main"
+    stopped 130 bulk:delay-1 "late 65 int_main"
     id=$(awk '$2 == "kept" { print substr($1, 1, 8) }' "$ATTEMPT/after/kept.a")
     attempt vm snmigrate --json -vv --disk vda=/var/lib/images/other.raw vm root@hostb
     expect_status 3

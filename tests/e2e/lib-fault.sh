@@ -82,6 +82,10 @@ signal_main() { on a kill "-$1" "$(main_pid)"; }
 int_main() { signal_main INT; }
 kill_main() { signal_main KILL; }
 stop_main() { signal_main STOP; }
+kill_both() {
+    on a sh -c 'kill -KILL $(pgrep -f "^/proc/self/exe guard") \
+        $(pgrep -x -f "[^ ]*/snmigrate --json .*")'
+}
 kill_agent() { on b pkill -KILL -f '^[^ ]*snmigrate agent'; }
 kill_writer() { on b pkill -KILL -o -x qemu-nbd; }
 kill_qemu() { on "$1" pkill -KILL -f '^[^ ]*qemu-system-x86_64 -name guest=vm,'; }
@@ -115,6 +119,25 @@ inject() {
 # slowly FAULT: what is copied takes seconds, and FAULT happens in the middle
 slowly() {
     sleep 0.4
+    "$@"
+    lab link rate none
+}
+
+# copied: percent of the first disk that the first pass of the attempt has copied
+copied() {
+    tail -n 1 "$WORK/$((ATTEMPTS + 1))/json" |
+        jq -r 'if .phase == "bulk" and .disks[0].total > 0
+            then .disks[0].done * 100 / .disks[0].total | floor else 0 end' 2> /dev/null
+}
+
+# late PERCENT FAULT: when so much is copied
+late() {
+    local percent=$1 end=$((SECONDS + 60))
+    shift
+    until [ "$(copied)" -ge "$percent" ]; do
+        [ $SECONDS -lt $end ] || { echo "not copied in time"; return 1; }
+        sleep 0.1
+    done
     "$@"
     lab link rate none
 }
@@ -231,6 +254,31 @@ again() {
     done
     expect_status 0
     verdict
+}
+
+is_kept() {
+    [ -n "$(awk '$2 == "kept"' "$ATTEMPT/after/kept.a")" ] || failed "it has not kept what was copied"
+    [ "$(where_is)" = source ] || failed "the guest is: $(where_is)"
+}
+
+# stopped STATUS POINT FAULT: and what was copied is kept, and nothing else left
+stopped() {
+    lab link rate 200mbit
+    faulty_attempt "$2" "$3"
+    expect_end "$1"
+    link_back
+    verdict "${@:4}"
+    is_kept
+}
+
+# gone_on BYTES: the same command; it may copy so much
+gone_on() {
+    local moved
+    again
+    moved=$(tail -n 1 "$ATTEMPT/json" | jq .disk_bytes)
+    echo "   copied $((moved >> 20)) MiB again"
+    grep -q 'resume: going on from an earlier try' "$ATTEMPT/stderr" || failed "it began anew"
+    [ "$moved" -le "$1" ] || failed "too much was copied again"
 }
 
 cell_steps() {

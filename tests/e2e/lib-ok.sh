@@ -12,6 +12,7 @@
 #   result FILTER       of jq, on the attempt's result line
 #   holds WHAT TEST...  "ok WHAT" if "[ TEST... ]" is true, else the test fails
 #   within SECONDS CMD  CMD is true in time
+#   at_point POINT      waits until the coming attempt has reached this fault point
 #   complete VM HOST FIRST-HOST   power it off on HOST; then its disks hold all that was
 #                       acknowledged, to the last operation; it was born on FIRST-HOST
 #   old_disks_away VM   remove what the move left at the source: what lies about is read
@@ -95,6 +96,14 @@ within() {
     until "$@"; do
         [ $SECONDS -lt $end ] || failed "not true in time: $*"
         sleep 0.2
+    done
+}
+
+at_point() {
+    local stderr=$WORK/$((ATTEMPTS + 1))/stderr end=$((SECONDS + 60))
+    until grep -qs "point=$1 happens now" "$stderr"; do
+        [ $SECONDS -lt $end ] || return 1
+        sleep 0.05
     done
 }
 

@@ -47,11 +47,6 @@ nothing_listed() {
     done
 }
 
-kill_both() {
-    on a sh -c 'kill -KILL $(pgrep -f "^/proc/self/exe guard") \
-        $(pgrep -x -f "[^ ]*/snmigrate --json .*")'
-}
-
 # It is seen on both hosts, and left alone; in the background, where "failed" ends nothing.
 look_and_kill() {
     local host ok=0
@@ -161,10 +156,30 @@ interrupted() {
     nothing_left
 }
 
+# Somebody has made something else of what was kept: it is his.
+written_since() {
+    local sum
+    faulty_attempt rounds:delay-300 int_main
+    expect_status 130
+    listed a kept
+    echo precious | on b dd of=/var/lib/images/vm-vda.raw bs=1M seek=100 conv=notrunc status=none
+    sum=$(on b sha256sum /var/lib/images/vm-vda.raw)
+    say a 0 discard --json vm
+    [ "$(jq -c '[.status, (.removed | map(.path)), (.left_alone | map(.host, .path)), .error]' \
+        "$WORK/out")" = '[0,["/var/lib/images/vm-vdb.qcow2"],["root@hostb","/var/lib/images/vm-vda.raw"],null]' ] || {
+        cat "$WORK/out"
+        failed "that is not what was to be left alone"
+    }
+    [ "$sum" = "$(on b sha256sum /var/lib/images/vm-vda.raw)" ] || failed "it has changed"
+    on b rm /var/lib/images/vm-vda.raw
+    nothing_left
+}
+
 try "from the source" from_the_source
 try "each host alone" half_and_half
 try "killed half-way" killed_itself
 try "the guest is concerned" guest_concerned
 try "after Ctrl-C" interrupted
+try "written since" written_since
 again
 fault_end

@@ -112,11 +112,6 @@ recovered() {
     clean agent list recover discard status
 }
 
-kill_both() {
-    on a sh -c 'kill -KILL $(pgrep -f "^/proc/self/exe guard") \
-        $(pgrep -x -f "[^ ]*/snmigrate --json .*")'
-}
-
 can_fail
 try "a move that arrives" arrives
 try "a move that is interrupted" interrupted

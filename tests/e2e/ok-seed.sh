@@ -48,14 +48,7 @@ refused() {
 }
 
 # in_bulk SECONDS: so long after the bulk pass of the coming attempt has begun
-in_bulk() {
-    local stderr=$WORK/$((ATTEMPTS + 1))/stderr end=$((SECONDS + 60))
-    until grep -qs 'point=copy.exported happens now' "$stderr"; do
-        [ $SECONDS -lt $end ] || return 1
-        sleep 0.05
-    done
-    sleep "$1"
-}
+in_bulk() { at_point copy.exported && sleep "$1"; }
 
 interrupt() { in_bulk "$1" && lab run a pkill -INT -f '^snmigrate --json'; }
 kill_agent() { in_bulk "$1" && lab run b pkill -KILL -f '^[^ ]*snmigrate agent'; }

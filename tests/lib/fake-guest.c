@@ -1,7 +1,9 @@
 #include "tests/lib/fake-guest.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -114,6 +116,14 @@ static bool fake_sync_time(struct guest *g, struct err *e)
     return !fails(&fake->sync_fails, e, "guest agent is not connected");
 }
 
+static bool fake_disk_user(struct guest *g, const char *path, char *name, size_t size,
+                           struct err *e)
+{
+    (void)g, (void)e;
+    snprintf(name, size, "%s", strcmp(path, fake->disk) == 0 ? "owner" : "");
+    return true;
+}
+
 static bool fake_ids(struct guest *g, uid_t *uid, gid_t *gid, struct err *e)
 {
     (void)g, (void)e;
@@ -132,5 +142,6 @@ const struct guest_ops fake_guest_ops = {
     .autostart = fake_autostart,
     .announce = fake_announce,
     .sync_time = fake_sync_time,
+    .disk_user = fake_disk_user,
     .qemu_ids = fake_ids,
 };

@@ -18,6 +18,8 @@ struct fake_guest {
     atomic_int early; /* resumed when it was not ready: the guest may run twice */
     atomic_int resume_fails, open_fails, look_fails, announce_fails,
         sync_fails; /* so many times more */
+    char disk
+        [200]; /* the path of one of another domain, "owner"; not while an agent asks */
 };
 
 /* Make (with an absent domain) or take the file; the mapping stays for ever. */

@@ -3,7 +3,8 @@
  * Usage: agent-lies WHAT:WHERE, on ssh's pipe like "snmigrate agent".
  *
  * WHERE is the end of a request's path ("close", "check"), its method ("PUT"), or the
- * first word of a channel's ("disk", "ram", "libvirt").  WHAT is done with its answer:
+ * first word of a channel's ("disk", "ram", "libvirt", "digest").  WHAT is done with its
+ * answer:
  *
  *   huge      17 MiB of JSON             deep      JSON in 100 levels
  *   types     every value is a list      other     every string is another
@@ -12,6 +13,9 @@
  *   claims=K  a problem of the kind K    mute      none, ever
  *   stop      the whole agent stands still
  *   noise     (channel) bytes that mean nothing
+ *
+ * Of digests "other" is said of each block, "counts" of each stretch of zeroes, "fewer" leaves
+ * out the first.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -163,19 +167,92 @@ static void *swallow(void *arg)
     return NULL;
 }
 
-static bool channel(void *ctx, const char *path, int *fd, struct err *e)
+/* The question and the answer of nbd-mirror/digest-wire.h, with the lie in it. */
+struct digests {
+    int src, honest;
+};
+
+static bool pass(int from, int to, uint8_t *p, size_t len)
+{
+    struct err e;
+
+    return fd_read_all(from, p, len, &e) && fd_write_all(to, p, len, &e);
+}
+
+static void pass_question(const struct digests *d)
+{
+    enum { HEAD = 32, RANGE = 16 };
+    uint8_t p[HEAD];
+
+    if (!pass(d->src, d->honest, p, HEAD))
+        return;
+    for (unsigned n = (unsigned)p[26] << 8 | p[27]; n > 0; n--)
+        if (!pass(d->src, d->honest, p, RANGE))
+            return;
+}
+
+static void *bend_digests(void *arg)
+{
+    struct digests *const d = arg;
+    uint8_t p[17];
+    bool first = true;
+    struct err e;
+
+    pass_question(d);
+    while (fd_read_all(d->honest, p, 1, &e)) {
+        const size_t len = p[0] == 's' ? 17 : p[0] == 'z' ? 9 : 1;
+
+        if (len > 1 && !fd_read_all(d->honest, p + 1, len - 1, &e))
+            break;
+        if (p[0] == 's' && strcmp(what, "other") == 0)
+            p[1] ^= 1;
+        if (p[0] == 'z' && strcmp(what, "counts") == 0)
+            p[1] ^= 1;
+        const bool left_out = first && strcmp(what, "fewer") == 0;
+        first = false;
+        if (!left_out && !fd_write_all(d->src, p, len, &e))
+            break;
+    }
+    close(d->src);
+    close(d->honest);
+    free(d);
+    return NULL;
+}
+
+static bool bends_digests(void)
+{
+    return strcmp(where, "digest") == 0 &&
+           (strcmp(what, "other") == 0 || strcmp(what, "counts") == 0 ||
+            strcmp(what, "fewer") == 0);
+}
+
+static void start(void *(*run)(void *), void *arg)
 {
     pthread_t t;
+
+    if (pthread_create(&t, NULL, run, arg) != 0)
+        abort();
+    pthread_detach(t);
+}
+
+static bool channel(void *ctx, const char *path, int *fd, struct err *e)
+{
     int pair[2];
 
     if (strncmp(path, where, strlen(where)) != 0)
         return route_channel(ctx, path, fd, e);
     if (!unix_pair(pair, e))
         return false;
-    if (pthread_create(&t, NULL, swallow, (void *)(intptr_t)pair[1]) != 0)
-        abort();
-    pthread_detach(t);
     *fd = pair[0];
+    if (!bends_digests()) {
+        start(swallow, (void *)(intptr_t)pair[1]);
+        return true;
+    }
+    struct digests *const d = calloc(1, sizeof *d);
+    if (d == NULL || !route_channel(ctx, path, &d->honest, e))
+        abort();
+    d->src = pair[1];
+    start(bend_digests, d);
     return true;
 }
 

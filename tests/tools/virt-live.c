@@ -859,6 +859,16 @@ static int run_slow(struct virt *v, char **args)
     return 0;
 }
 
+/* PATH BUT-UUID: whose disk it is. */
+static int run_disk_user(struct virt *v, char **args)
+{
+    char name[256];
+
+    CHECK(virt_disk_user(v, args[0], args[1], name, sizeof name, &e));
+    printf("%s\n", name[0] != '\0' ? name : "nobody's");
+    return 0;
+}
+
 /* ---- memory -------------------------------------------------------------------------- */
 
 /* Asks about RAM on a connection of its own until QEMU is gone, as a move does. */
@@ -954,6 +964,7 @@ static const struct {
     { "blk-keep", 1, run_blk_keep },
     { "blk-abandon", 1, run_blk_abandon },
     { "slow", 1, run_slow },
+    { "disk-user", 2, run_disk_user },
     { "check", 2, run_check },
     { "fits", 2, run_fits },
     { "migrate", 3, run_migrate },

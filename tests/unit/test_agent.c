@@ -480,6 +480,18 @@ static void agent__digests_what_was_written(void **state)
     agent_away(&a, ID1);
 }
 
+/* The body of "check" for the move that @put, which is used up, is of. */
+static struct json_object *check_body(struct json_object *put)
+{
+    struct json_object *list;
+    struct err e;
+
+    assert_ok(json_get_array(put, "disks", &list, &e), e);
+    json_add_u64(json_object_array_get_idx(list, 0), "allocated", 0);
+    json_add_obj(put, "files", json_object_new_array());
+    return json_add_obj(put, "bridges", json_object_new_array());
+}
+
 static struct json_object *seed_body(void)
 {
     struct json_object *const body = put_body("raw");
@@ -523,6 +535,30 @@ static void agent__leaves_a_seed_where_it_was(void **state)
     unlink(tmp_path("images/a.img"));
 }
 
+/* Nobody has it open: the owner is off. */
+static void agent__finds_the_owner_of_a_seed(void **state)
+{
+    struct agent a;
+    struct err e;
+
+    (void)state;
+    AUTO(fd_close) int fd = open(tmp_path("images/a.img"), O_CREAT | O_RDWR, 0600);
+    assert_int_equal(ftruncate(fd, SIZE), 0);
+    for (int owned = 0; owned < 2; owned++) {
+        AUTO(json_put) struct json_object *r = NULL;
+
+        snprintf(fake->disk, sizeof fake->disk, "%s",
+                 owned ? tmp_path("images/a.img") : "");
+        agent_start(&a, NULL);
+        assert_ok(call(&a, "POST", "/check", check_body(seed_body()), &r, &e), e);
+        assert_int_equal(strstr(json_object_to_json_string(r),
+                                "is a disk of the domain 'owner' there") != NULL,
+                         owned);
+        agent_end(&a);
+    }
+    unlink(tmp_path("images/a.img"));
+}
+
 /* What was kept may be gone on with, whoever has written it since: then it says so. */
 static void agent__says_what_was_written_while_it_was_kept(void **state)
 {
@@ -534,9 +570,7 @@ static void agent__says_what_was_written_while_it_was_kept(void **state)
     put(&a, ID1, "raw");
     write_disk(&a, ID1);
     for (int turn = 0; turn < 2; turn++) {
-        struct json_object *const check = put_body("raw");
         AUTO(json_put) struct json_object *c = NULL, *r = NULL;
-        struct json_object *list;
 
         assert_ok(post(&a, ID1, "keep", NULL, &e), e);
         agent_end(&a);
@@ -545,11 +579,7 @@ static void agent__says_what_was_written_while_it_was_kept(void **state)
         if (turn == 1)
             assert_int_equal(pwrite(fd, "x", 1, 4096), 1);
         agent_start(&a, NULL);
-        assert_ok(json_get_array(check, "disks", &list, &e), e);
-        json_add_u64(json_object_array_get_idx(list, 0), "allocated", 0);
-        json_add_obj(check, "files", json_object_new_array());
-        json_add_obj(check, "bridges", json_object_new_array());
-        assert_ok(call(&a, "POST", "/check", check, &c, &e), e);
+        assert_ok(call(&a, "POST", "/check", check_body(put_body("raw")), &c, &e), e);
         assert_null(strstr(json_object_to_json_string(c), "target-exists"));
         assert_ok(call(&a, "POST", "/moves/" ID1 "/reopen", NULL, &r, &e), e);
         assert_kind(r, false, false);
@@ -699,10 +729,7 @@ static void agent__whole_move_to_a_block_device(void **state)
     struct err e;
 
     (void)state;
-    if (!loop_make(SIZE, path)) {
-        print_message("no loop devices here\n");
-        skip();
-    }
+    loop_need(SIZE, path);
     device_released(&a, path);
     assert_ok(post(&a, ID1, "commit", json_add_bool(json_new(), "run", true), &e), e);
     assert_ok(
@@ -721,10 +748,7 @@ static void agent__delete_keeps_a_block_device_that_was_written(void **state)
     struct err e;
 
     (void)state;
-    if (!loop_make(SIZE, path)) {
-        print_message("no loop devices here\n");
-        skip();
-    }
+    loop_need(SIZE, path);
     device_released(&a, path);
     assert_ok(call(&a, "DELETE", "/moves/" ID1, NULL, NULL, &e), e);
     agent_end(&a);
@@ -1155,6 +1179,7 @@ int main(int argc, char **argv)
         TEST_AGENT(agent__probe_takes_what_comes),
         TEST_AGENT(agent__digests_what_was_written),
         TEST_AGENT(agent__leaves_a_seed_where_it_was),
+        TEST_AGENT(agent__finds_the_owner_of_a_seed),
         TEST_AGENT(agent__says_what_was_written_while_it_was_kept),
         TEST_AGENT(agent__check_lists_everything_at_once),
         TEST_AGENT(agent__whole_move_raw),

@@ -302,6 +302,7 @@ static void image__remove_takes_only_the_file_it_made(void **state)
     assert_int_equal(rename(tmp_path("a.img"), tmp_path("moved")), 0);
     put_file("a.img", "precious");
     assert_ok(image_remove(&im, &e), e);
+    assert_contains(im.spared, "is another file than the move made");
     image_close(&im);
     assert_true(exists("a.img"));
     assert_true(exists("moved"));
@@ -344,6 +345,34 @@ static void image__remove_works_from_the_journal(void **state)
     assert_ok(image_from_json(o, &back, &e), e);
     assert_ok(image_remove(&back, &e), e);
     image_close(&back);
+}
+
+static void image__remove_spares_what_was_written_since_it_was_left(void **state)
+{
+    static const char *const formats[] = { "raw", "qcow2" };
+    struct err e;
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct image im = image(formats[i], formats[i], MIB), back;
+
+        make(&im);
+        assert_ok(image_sync(&im, &e), e);
+        clock_sleep_ms(20); /* times of files move in ticks of up to 10 ms */
+        AUTO(json_put)
+        struct json_object *o = image_to_json(&im), *mark = image_mark_to_json(&im);
+        assert_int_equal(pwrite(im.fd, "x", 1, 4096), 1);
+        image_close(&im);
+        assert_ok(image_from_json(o, &back, &e), e);
+        image_mark_from_json(&back, mark);
+        assert_ok(image_remove(&back, &e), e);
+        assert_false(back.removed);
+        assert_contains(back.spared, "was written after the move had left it");
+        assert_contains(back.spared, back.path);
+        assert_ok(image_remove(&back, &e), e);
+        image_close(&back);
+        assert_true(exists(formats[i]));
+    }
 }
 
 static void image__sync_finds_a_raw_file_that_grew(void **state)
@@ -513,10 +542,7 @@ static void image__every_write_to_a_device_after_sync_is_found(void **state)
     struct err e;
 
     (void)state;
-    if (!loop_make(8 * MIB, path)) {
-        print_message("no loop devices here\n");
-        skip();
-    }
+    loop_need(8 * MIB, path);
     assert_ok(parse("vda", path, "raw", 8 * MIB, &im, &e), e);
     assert_ok(image_make(&im, &e), e);
     assert_int_equal(pwrite(im.fd, "x", 1, 4 * MIB), 1);
@@ -539,10 +565,7 @@ static void image__device_must_be_empty_and_of_the_right_size(void **state)
     struct err e;
 
     (void)state;
-    if (!loop_make(8 * MIB, path)) {
-        print_message("no loop devices here\n");
-        skip();
-    }
+    loop_need(8 * MIB, path);
     assert_ok(parse("vda", path, "raw", 8 * MIB, &im, &e), e);
     assert_found(&im, NULL, NULL);
     assert_ok(image_make(&im, &e), e);
@@ -581,10 +604,7 @@ image__device_of_an_earlier_try_is_known_until_the_host_restarts(void **state)
     struct err e;
 
     (void)state;
-    if (!loop_make(8 * MIB, path)) {
-        print_message("no loop devices here\n");
-        skip();
-    }
+    loop_need(8 * MIB, path);
     assert_ok(parse("vda", path, "raw", 8 * MIB, &im, &e), e);
     assert_ok(image_make(&im, &e), e);
     assert_int_equal(pwrite(im.fd, "x", 1, 0), 1);
@@ -626,6 +646,123 @@ static void image__of_a_file_nothing_is_forgotten(void **state)
     assert_ok(image_reopen(&im, &e), e);
     assert_ok(image_remove(&im, &e), e);
     image_close(&im);
+}
+
+/* The byte of the device at @off. */
+static int byte_at(const char *path, off_t off)
+{
+    AUTO(fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    uint8_t byte;
+
+    assert_int_equal(pread(fd, &byte, 1, off), 1);
+    return byte;
+}
+
+/* A device with "x" at both ends and in the middle, written by a move that left it: as a
+ * later agent finds it. */
+static struct image device_left(const char *path)
+{
+    static const off_t ends[] = { 0, 4 * MIB, 8 * MIB - 1 };
+    struct image im, back;
+    struct err e;
+
+    assert_ok(parse("vda", path, "raw", 8 * MIB, &im, &e), e);
+    assert_ok(image_make(&im, &e), e);
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(pwrite(im.fd, "x", 1, ends[i]), 1);
+    assert_ok(image_sync(&im, &e), e);
+    AUTO(json_put)
+    struct json_object *o = image_to_json(&im), *mark = image_mark_to_json(&im);
+    image_close(&im);
+    assert_ok(image_from_json(o, &back, &e), e);
+    image_mark_from_json(&back, mark);
+    return back;
+}
+
+static void assert_spared(struct image *im, const char *why)
+{
+    struct err e;
+
+    assert_ok(image_remove(im, &e), e);
+    assert_false(im->blanked);
+    assert_contains(im->spared, why);
+    image_close(im);
+    assert_int_equal(byte_at(im->path, 0), 'x');
+    assert_int_equal(byte_at(im->path, 8 * MIB - 1), 'x');
+}
+
+/* Half a file system does not look like a whole one, and the next move takes it. */
+static void image__device_that_was_left_is_blanked_at_its_ends(void **state)
+{
+    char path[LOOP_PATH];
+    struct err e;
+
+    (void)state;
+    loop_need(8 * MIB, path);
+    for (int known = 1; known >= 0; known--) {
+        struct image im = device_left(path);
+
+        im.mark.known &= known == 1; /* the agent was killed */
+        assert_ok(image_remove(&im, &e), e);
+        assert_true(im.blanked);
+        assert_string_equal(im.spared, "");
+        image_close(&im);
+        assert_int_equal(byte_at(path, 0), 0);
+        assert_int_equal(byte_at(path, 8 * MIB - 1), 0);
+        assert_int_equal(byte_at(path, 4 * MIB), 'x');
+        assert_found(&im, NULL, NULL);
+    }
+    loop_remove();
+}
+
+static void image__device_that_may_be_anothers_is_left_alone(void **state)
+{
+    char path[LOOP_PATH];
+    struct err e;
+
+    (void)state;
+    loop_need(8 * MIB, path);
+    struct image im = device_left(path);
+    struct image before = im, later = im, smaller = im, used = im;
+
+    before.id.born--; /* its number was another device's */
+    assert_spared(&before, "is another device");
+    image_forget_device(&later);
+    assert_spared(&later, "the host was started anew");
+    smaller.size = 4 * MIB;
+    assert_spared(&smaller, "has 8388608 bytes");
+    AUTO(fd_close) int fd = open(path, O_RDWR | O_EXCL | O_CLOEXEC); /* mounted */
+    assert_spared(&used, "busy");
+    close(fd_steal(&fd));
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_int_equal(pwrite(fd, "y", 1, 5 * MIB), 1);
+    assert_int_equal(fsync(fd), 0);
+    assert_spared(&im, "was written after the move had left it");
+    assert_ok(image_remove(&im, &e), e); /* again: no longer ours */
+    assert_int_equal(byte_at(path, 0), 'x');
+    close(fd_steal(&fd));
+    loop_remove();
+}
+
+/* Also where the making, and not the removing, was what failed. */
+static void image__device_that_was_never_taken_is_never_blanked(void **state)
+{
+    char path[LOOP_PATH];
+    struct image im;
+    struct err e;
+
+    (void)state;
+    loop_need(8 * MIB, path);
+    AUTO(fd_close) int fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_int_equal(pwrite(fd, "x", 1, 100), 1);
+    assert_ok(parse("vda", path, "raw", 8 * MIB, &im, &e), e);
+    assert_err(image_make(&im, &e), e, ERR_REFUSED);
+    assert_ok(image_remove(&im, &e), e);
+    image_close(&im);
+    assert_string_equal(im.spared, "");
+    assert_int_equal(byte_at(path, 100), 'x');
+    close(fd_steal(&fd));
+    loop_remove();
 }
 
 /* ---- seeds --------------------------------------------------------------------------------- */
@@ -761,10 +898,7 @@ static void seed__on_a_device_is_refused(void **state)
     struct err e;
 
     (void)state;
-    if (!loop_make(4 * MIB, path)) {
-        print_message("no loop devices here\n");
-        skip();
-    }
+    loop_need(4 * MIB, path);
     AUTO(json_put) struct json_object *o = disk("vda", path, "raw", 4 * MIB);
     json_add_bool(o, "seed", true);
     assert_ok(image_parse(o, &im, &e), e);
@@ -876,6 +1010,7 @@ int main(void)
         TEST_TMP(image__remove_takes_only_the_file_it_made),
         TEST_TMP(image__remove_leaves_a_file_with_the_same_inode_number),
         TEST_TMP(image__remove_works_from_the_journal),
+        TEST_TMP(image__remove_spares_what_was_written_since_it_was_left),
         TEST_TMP(image__sync_finds_a_raw_file_that_grew),
         TEST_TMP(image__every_write_after_sync_is_found),
         TEST_TMP(image__another_file_and_none_are_told_apart),
@@ -887,6 +1022,9 @@ int main(void)
         TEST_TMP(image__device_must_be_empty_and_of_the_right_size),
         TEST_TMP(image__device_of_an_earlier_try_is_known_until_the_host_restarts),
         TEST_TMP(image__of_a_file_nothing_is_forgotten),
+        TEST_TMP(image__device_that_was_left_is_blanked_at_its_ends),
+        TEST_TMP(image__device_that_may_be_anothers_is_left_alone),
+        TEST_TMP(image__device_that_was_never_taken_is_never_blanked),
         TEST_TMP(seed__is_taken_over_and_never_removed),
         TEST_TMP(seed__that_is_missing_or_of_another_size_is_refused),
         TEST_TMP(seed__of_qcow2_holds_this_disk_alone),

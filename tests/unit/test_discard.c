@@ -121,13 +121,20 @@ static void take__reads_what_was_removed(void **state)
     assert_ok(discard_take(NULL, &r, &e), e);
     assert_int_equal(r.nfiles, 0);
     assert_ok(take("{\"removed\":[{\"path\":\"/a\",\"bytes\":7},{\"path\":\"/b\","
-                   "\"bytes\":0}]}",
+                   "\"bytes\":0}],\"blanked\":[{\"path\":\"/dev/c\"}],"
+                   "\"left\":[{\"path\":\"/d\",\"why\":\"/d is used\"}]}",
                    &r, &e),
               e);
-    assert_int_equal(r.nfiles, 2);
+    assert_int_equal(r.nfiles, 4);
+    assert_int_equal(r.files[0].did, DISCARD_REMOVED);
     assert_string_equal(r.files[0].path, "/a");
     assert_int_equal(r.files[0].bytes, 7);
     assert_string_equal(r.files[1].path, "/b");
+    assert_int_equal(r.files[2].did, DISCARD_BLANKED);
+    assert_string_equal(r.files[2].path, "/dev/c");
+    assert_int_equal(r.files[3].did, DISCARD_SPARED);
+    assert_string_equal(r.files[3].path, "/d");
+    assert_string_equal(r.files[3].why, "/d is used");
 }
 
 static void take__refuses_the_rest(void **state)
@@ -140,6 +147,13 @@ static void take__refuses_the_rest(void **state)
     (void)state;
     assert_err(take("{}", &r, &e), e, ERR_PROTO);
     assert_err(take("[]", &r, &e), e, ERR_PROTO);
+    assert_err(take("{\"removed\":[]}", &r, &e), e, ERR_PROTO);
+    assert_err(take("{\"removed\":[],\"blanked\":[]}", &r, &e), e, ERR_PROTO);
+    assert_err(take("{\"removed\":[],\"blanked\":[{}],\"left\":[]}", &r, &e), e,
+               ERR_PROTO);
+    assert_err(
+        take("{\"removed\":[],\"blanked\":[],\"left\":[{\"path\":\"/a\"}]}", &r, &e), e,
+        ERR_PROTO);
     assert_err(take("{\"removed\":[7]}", &r, &e), e, ERR_PROTO);
     assert_err(take("{\"removed\":[{\"path\":\"/a\",\"bytes\":-1}]}", &r, &e), e,
                ERR_PROTO);
@@ -232,6 +246,16 @@ static void text__says_what_was_removed(void **state)
     assert_contains(t.buf, "forgotten on this host;");
     assert_null(strstr(t.buf, "QEMU"));
     text_clear(&t);
+    r->files[0].did = DISCARD_BLANKED;
+    discard_text(&t, r);
+    assert_contains(
+        t.buf, "  blanked      /var/web.raw on this host, its first and last MiB\n");
+    text_clear(&t);
+    r->files[0].did = DISCARD_SPARED;
+    snprintf(r->files[0].why, sizeof r->files[0].why, "/var/web.raw was written");
+    discard_text(&t, r);
+    assert_contains(t.buf, "  left alone   on this host: /var/web.raw was written\n");
+    text_clear(&t);
     discard_text(&t, result(4));
     assert_contains(t.buf, ": not all of it was removed\n");
 }
@@ -252,8 +276,28 @@ static void json__has_all(void **state)
     assert_contains(s, "\"role\":\"source\",\"other_host\":\"root@hostb\"");
     assert_contains(s,
                     "\"removed\":[{\"host\":\"root@hostb\",\"path\":\"/var/web.raw\","
-                    "\"bytes\":5242880}],\"in_qemu\":true,\"left\":[\"do this\"]");
+                    "\"bytes\":5242880}],\"blanked\":[],\"left_alone\":[],"
+                    "\"in_qemu\":true,\"left\":[\"do this\"]");
     assert_contains(s, "\"error\":{\"kind\":\"link\"");
+}
+
+static void json__tells_what_was_not_removed(void **state)
+{
+    struct discard_result *const r = result(0);
+
+    (void)state;
+    r->files[0].did = DISCARD_BLANKED;
+    r->files[1].did = DISCARD_SPARED;
+    snprintf(r->files[1].path, sizeof r->files[1].path, "/a");
+    snprintf(r->files[1].why, sizeof r->files[1].why, "/a \033");
+    r->nfiles = 2;
+    AUTO(json_put) struct json_object *o = discard_json(r);
+    assert_contains(
+        json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
+                                              JSON_C_TO_STRING_NOSLASHESCAPE),
+        "\"removed\":[],\"blanked\":[{\"host\":\"root@hostb\","
+        "\"path\":\"/var/web.raw\"}],\"left_alone\":[{\"host\":\"root@hostb\","
+        "\"path\":\"/a\",\"why\":\"/a \\\\x1b\"}]");
 }
 
 int main(void)
@@ -267,6 +311,7 @@ int main(void)
         TEST(parse__takes_and_refuses),
         TEST(text__says_what_was_removed),
         TEST(json__has_all),
+        TEST(json__tells_what_was_not_removed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,7 +2,13 @@
 # inv-disks.sh - I3 and I4: what "invariants" (whose variables these are) says of the disks
 # shellcheck disable=SC2154
 
-image() { echo "$labdir/$1/images/${2#/var/lib/images/}"; }
+# A device is that of the machine.
+image() {
+    case $2 in
+        /dev/*) echo "$2" ;;
+        *) echo "$labdir/$1/images/${2#/var/lib/images/}" ;;
+    esac
+}
 
 virtual_size() { qemu-img info -U --output=json "$1" | jq '.["virtual-size"]'; }
 
