@@ -67,8 +67,11 @@ static void end_source(struct move *m)
     if (!vdom_state(m->dom, &run, &why, &e) || run != VDOM_PAUSED)
         return;
     m->source_destroyed = true;
+    /* Whoever goes on, should this process die, must not take it for the guest's own end. */
     if (!journal_step(m->journal, "destroying", NULL, &e))
         log_warn("commit", "%s", e.msg);
+    if (!guard_say(m, "destroying", &e))
+        log_debug("commit", "guard: %s", e.msg);
     log_warn("commit", "libvirt has left the source's QEMU over: ending it");
     if (!vdom_destroy(m->dom, &e))
         log_warn("commit", "%s", e.msg);
