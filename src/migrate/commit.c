@@ -64,7 +64,9 @@ static void end_source(struct move *m)
     enum vdom_run run;
     enum vdom_why why;
 
-    if (!vdom_state(m->dom, &run, &why, &e) || run != VDOM_PAUSED)
+    /* A libvirtd that was restarted has dropped our connection. */
+    if ((!owner_source_alive(m, &e) && !owner_source(m, 0, &e)) ||
+        !vdom_state(m->dom, &run, &why, &e) || run != VDOM_PAUSED)
         return;
     m->source_destroyed = true;
     /* Whoever goes on, should this process die, must not take it for the guest's own end. */

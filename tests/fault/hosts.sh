@@ -36,6 +36,31 @@ source_reboots_released() {
     expect_off
 }
 
+# The order to end the source's QEMU, libvirt's last, is lost with the libvirtd there: it is
+# snmigrate that ends it.  Killed after that, its guard does not take it for the guest's end.
+sent_all() {
+    on a virsh -q qemu-monitor-command vm '{"execute":"query-migrate"}' | grep -q '"completed"'
+}
+lose_confirmation() {
+    on b pkill -STOP -x libvirtd
+    await 10 sent_all || return 1
+    sleep 0.3
+    lab kill-host-daemon a
+    on b pkill -CONT -x libvirtd
+    sleep 0.5
+    lab restart-libvirtd a
+}
+confirmation_lost() {
+    BUDGET=5000 # a restart takes its time
+    MOVE=(snmigrate --json -vv --max-downtime 5s --disks-to /var/lib/images vm root@hostb)
+    faulty_attempt "switch.release:delay-700$1" lose_confirmation
+    said_in_attempt 'ending it$'
+    expect_end "$2"
+    verdict
+    [ "$(where_is)" = destination ] || failed "the guest is: $(where_is)"
+    go_home
+}
+
 source_reboots_in_finish() {
     faulty_attempt finish:delay-2000 "reboot_host a"
     recovered
@@ -66,6 +91,8 @@ cell "libvirtd of b restarts, suspended" $HELD                restart_dst_libvir
 cell "libvirtd of b restarts, released"  $REL                 restart_dst_libvirtd 4      source --resumable
 cell "libvirtd of b restarts at commit"  commit:delay-500     restart_dst_libvirtd 0      destination --budget none
 cell "libvirtd of b restarts in the finish" finish:delay-500  restart_dst_libvirtd 0      destination
+try "libvirtd of a dies before it has ended QEMU" confirmation_lost "" 0
+try "the same, and snmigrate at commit"  confirmation_lost ,commit:kill-self killed
 cell "host b reboots in preflight"       preflight:delay-300  "reboot_host b"     9      source
 cell "host b reboots in prepare"         prepare:delay-300    "reboot_host b"     4      source --resumable
 cell "host b reboots in bulk"            $BULK                "slowly reboot_host b" 0   destination
