@@ -64,11 +64,16 @@ static void end_source(struct move *m)
     enum vdom_run run;
     enum vdom_why why;
 
-    if (!vdom_state(m->dom, &run, &why, &e) || run != VDOM_PAUSED)
+    /* A libvirtd that was restarted has dropped our connection. */
+    if ((!owner_source_alive(m, &e) && !owner_source(m, 0, &e)) ||
+        !vdom_state(m->dom, &run, &why, &e) || run != VDOM_PAUSED)
         return;
     m->source_destroyed = true;
+    /* Whoever goes on, should this process die, must not take it for the guest's own end. */
     if (!journal_step(m->journal, "destroying", NULL, &e))
         log_warn("commit", "%s", e.msg);
+    if (!guard_say(m, "destroying", &e))
+        log_debug("commit", "guard: %s", e.msg);
     log_warn("commit", "libvirt has left the source's QEMU over: ending it");
     if (!vdom_destroy(m->dom, &e))
         log_warn("commit", "%s", e.msg);

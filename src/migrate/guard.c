@@ -8,6 +8,7 @@
  *   restore C A  the QMP command and arguments that put back what is now changed (slow.h)
  *   suspending N the guest is about to stop, for N ms at most: a deadline runs
  *   released     the destination may complete
+ *   destroying   the source QEMU, left over and complete at the destination, is being ended
  *   undoing      snmigrate is taking it back itself: more time, and never forward
  *   resumed      it runs again on the source: no deadline
  *   committed    the source QEMU is dead, COMMIT is being sent
@@ -97,6 +98,8 @@ static void take_word(struct guard *g, const char *word)
     } else if (strcmp(word, "released") == 0) {
         g->released = true;
         g->deadline_ms = now + RELEASED_MS;
+    } else if (strcmp(word, "destroying") == 0) {
+        g->r.move->source_destroyed = true;
     } else if (strcmp(word, "committed") == 0) {
         g->deadline_ms = 0; /* it asks for as long as it takes */
     } else if (strcmp(word, "bye") == 0) {

@@ -184,7 +184,7 @@ struct move {
     bool gave_up;          /* released, and then cancelled after all */
     bool source_destroyed; /* by us, paused and complete at the destination */
     bool source_unknown;   /* after the undo: the guard has to go on */
-    bool taken_back;       /* said so in the journal */
+    bool taken_back;       /* or about to be, since the newest release */
 
     /* Beginning again. */
     unsigned retries; /* of those that --retries bounds */

@@ -53,10 +53,11 @@ static void note_taken_back(struct move *m)
 {
     struct err e = { 0 };
 
-    if (m->taken_back || m->journal == NULL)
+    if (m->taken_back)
         return;
     m->taken_back = true;
-    if (!journal_step(m->journal, "taken-back", NULL, &e))
+    m->source_destroyed = false; /* its end from here on is the guest's own */
+    if (m->journal != NULL && !journal_step(m->journal, "taken-back", NULL, &e))
         log_warn("undo", "%s", e.msg);
 }
 
@@ -158,25 +159,28 @@ bool owner_ran_again(struct move *m)
         return false;
     if (m->ram != NULL)
         memory_sample(m, &s);
+    /* It may have been resumed since the release, by libvirt or by us. */
+    const bool doubt = s.failed || m->taken_back;
     /* Nobody takes a guest back while both hosts answer and nothing was cancelled; and
      * libvirt, busy ending QEMU, would keep the waiting guest waiting for 200 ms more. */
-    if (m->ram != NULL && !s.failed && !m->gave_up && m->link != NULL &&
+    if (m->ram != NULL && !doubt && !m->gave_up && m->link != NULL &&
         link_state(m->link) == LINK_OPEN)
         return false;
     for (;;) {
         /* libvirtd away: nobody but a guest's own end could have followed a resume, and
          * who released and saw no resume goes forward. */
         if (!owner_source_alive(m, &e) && !owner_source(m, VERDICT_MS, &e))
-            return s.failed;
+            return doubt;
         if (!vdom_state(m->dom, &run, &why, &e))
-            return s.failed;
+            return doubt;
         if (run == VDOM_RUNNING)
             return true;
         if (run == VDOM_OFF)
             return why == VDOM_WHY_SHUTDOWN || why == VDOM_WHY_CRASHED ||
-                   why == VDOM_WHY_DESTROYED || why == VDOM_WHY_FAILED;
-        if (!s.failed || clock_ms() >= end)
-            return s.failed;
+                   why == VDOM_WHY_DESTROYED || why == VDOM_WHY_FAILED ||
+                   (why != VDOM_WHY_MIGRATED && m->taken_back);
+        if (!doubt || clock_ms() >= end)
+            return doubt;
         clock_sleep_ms(10);
     }
 }

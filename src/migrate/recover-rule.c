@@ -5,6 +5,8 @@
  *     entry the destination cannot have a guest that could run;
  *   - COMMIT is sent only when the QEMU that the move began with is dead: while that one
  *     lives nothing of ours has started the guest at the destination;
+ *   - what was released and not committed may have been resumed at the source, by libvirt or
+ *     by hand, without an entry: only who knows how its QEMU ended knows that it was not;
  *   - only an operator knows that a host which cannot be asked is gone for good. */
 #include "migrate/recover-rule.h"
 
@@ -22,6 +24,8 @@ static const char *const src_names[] = {
     [RECOVER_SRC_ANOTHER] = "started anew",
     [RECOVER_SRC_OFF] = "off",
     [RECOVER_SRC_ENDED] = "ended by itself",
+    [RECOVER_SRC_CUT] = "off, its host was restarted",
+    [RECOVER_SRC_UNSEEN] = "off, nobody saw how",
 };
 static_assert(sizeof src_names / sizeof src_names[0] == RECOVER_SRCS, "names differ");
 
@@ -56,7 +60,7 @@ static_assert(sizeof dst_names / sizeof dst_names[0] == RECOVER_DSTS, "names dif
 enum {
     ANY = ~0u >> 1,
     OURS = S(RUNS) | S(STILL) | S(PAUSED), /* the QEMU that the move began with lives */
-    DEAD = S(OFF) | S(ENDED),
+    DEAD = S(OFF) | S(ENDED) | S(CUT) | S(UNSEEN),
     HAS_RUN = D(RUNS) | D(ENDED),
     HAS_NOT = D(NONE) | D(PART) | D(LOADING) | D(READY) | D(LOST), /* run there */
     WHOLE = D(READY) | D(LOADING),
@@ -130,6 +134,10 @@ static const struct row {
       "it ended by itself here, so what the destination has is old" },
     { S(ENDED), J(COMMITTED), WHOLE, NO_WORD, RECOVER_REPORT,
       "it ended by itself here, after the destination had all of it" },
+    { S(CUT), J(RELEASED), WHOLE, NO_WORD, RECOVER_GIVE_UP,
+      "its host went down before COMMIT: what the destination has may be old" },
+    { S(UNSEEN), J(RELEASED), WHOLE, NO_WORD, RECOVER_REPORT,
+      "it may have run again here before it ended, which nobody saw" },
     { DEAD, GONE_ON, WHOLE, NOT_SRC, RECOVER_FORWARD,
       "its QEMU is dead here, and the destination has all of it" },
     { DEAD, GONE_ON, D(UNKNOWN), NOT_SRC, RECOVER_REPORT,

@@ -16,8 +16,10 @@ enum recover_src {
     RECOVER_SRC_STILL, /* the same, but it stands still, which was not the move's doing */
     RECOVER_SRC_PAUSED,  /* the same, paused by the move */
     RECOVER_SRC_ANOTHER, /* somebody has started it anew, in another QEMU */
-    RECOVER_SRC_OFF,     /* the move's QEMU is dead, and no other is there */
-    RECOVER_SRC_ENDED,   /* the same, and libvirt says that the guest ended by itself */
+    RECOVER_SRC_OFF,     /* the move's QEMU is dead: by libvirt's or by our own doing */
+    RECOVER_SRC_ENDED, /* it is dead, and libvirt says that the guest ended by itself */
+    RECOVER_SRC_CUT,   /* it is dead, and its host has been restarted since */
+    RECOVER_SRC_UNSEEN, /* it is dead, and libvirt does not say how it ended */
     RECOVER_SRCS
 };
 

@@ -31,6 +31,7 @@ struct past {
     enum recover_journal at;
     bool suspending; /* the move was about to stop the guest, or had stopped it */
     bool destroying; /* it was ending the source's QEMU, which is no end of the guest */
+    bool rebooted;   /* this host, since the move began */
 };
 
 struct job {
@@ -111,8 +112,9 @@ static void read_past(struct job *j, struct json_object *entries)
 
 /* A pidfd of the QEMU that the move began with.  Of one that is gone: a descriptor that is
  * readable for good, as a pidfd of a dead process is. */
-static bool open_qemu(struct move *m, struct json_object *first, struct err *e)
+static bool open_qemu(struct job *j, struct json_object *first, struct err *e)
 {
+    struct move *const m = j->r.move;
     char boot[PROC_BOOT_ID];
     uint64_t pid, started;
     const char *then;
@@ -123,8 +125,9 @@ static bool open_qemu(struct move *m, struct json_object *first, struct err *e)
         !json_get_str(first, "boot_id", &then, e))
         return false;
     m->facts.pid = (pid_t)pid;
+    j->past.rebooted = strcmp(then, proc_boot_id(boot)) != 0;
     AUTO(fd_close) int fd = -1;
-    if (strcmp(then, proc_boot_id(boot)) == 0 && proc_open(m->facts.pid, &fd, &gone) &&
+    if (!j->past.rebooted && proc_open(m->facts.pid, &fd, &gone) &&
         proc_start_time(m->facts.pid) == started) {
         m->qemu_pidfd = fd_steal(&fd);
         return true;
@@ -147,21 +150,31 @@ static enum recover_src living(const struct job *j, enum vdom_run run,
                                                    : RECOVER_SRC_MUTE;
 }
 
+/* No QEMU is there. */
+static enum recover_src off(const struct past *p, enum vdom_why why)
+{
+    switch (why) {
+    case VDOM_WHY_SHUTDOWN:
+    case VDOM_WHY_CRASHED:
+    case VDOM_WHY_FAILED:
+        return RECOVER_SRC_ENDED;
+    case VDOM_WHY_DESTROYED:
+        return p->destroying ? RECOVER_SRC_OFF : RECOVER_SRC_ENDED;
+    case VDOM_WHY_MIGRATED:
+        return RECOVER_SRC_OFF;
+    default:
+        return p->rebooted ? RECOVER_SRC_CUT : RECOVER_SRC_UNSEEN;
+    }
+}
+
 static enum recover_src dead(const struct job *j, enum vdom_run run, enum vdom_why why)
 {
     const struct move *const m = j->r.move;
     struct vdom_facts now;
     struct err e = { 0 };
 
-    if (run == VDOM_NONE)
-        return RECOVER_SRC_OFF;
-    if (run == VDOM_OFF) {
-        const bool ended = why == VDOM_WHY_SHUTDOWN || why == VDOM_WHY_CRASHED ||
-                           why == VDOM_WHY_FAILED ||
-                           (why == VDOM_WHY_DESTROYED && !j->past.destroying);
-
-        return ended ? RECOVER_SRC_ENDED : RECOVER_SRC_OFF;
-    }
+    if (run == VDOM_OFF || run == VDOM_NONE)
+        return off(&j->past, why);
     if (vdom_facts(m->dom, &now, &e) && now.pid > 0 && now.pid != m->facts.pid)
         return RECOVER_SRC_ANOTHER;
     return RECOVER_SRC_MUTE;
@@ -180,8 +193,9 @@ static enum recover_src look_at_source(struct job *j)
     if (!owner_source(m, LIBVIRT_MS, &e)) {
         if (e.kind != ERR_GUEST)
             log_warn("recover", "%s", e.msg);
-        return e.kind == ERR_GUEST && proc_ended(m->qemu_pidfd) ? RECOVER_SRC_OFF
-                                                                : RECOVER_SRC_MUTE;
+        return e.kind == ERR_GUEST && proc_ended(m->qemu_pidfd)
+                   ? off(&j->past, VDOM_WHY_OTHER)
+                   : RECOVER_SRC_MUTE;
     }
     if (!virt_host(m->src, &m->src_host, &e))
         log_debug("recover", "%s", e.msg);
@@ -308,7 +322,7 @@ static bool start_again(struct job *j)
     enum vdom_run run;
     enum vdom_why why;
 
-    if (!m->facts.autostart || j->known.src != RECOVER_SRC_OFF || m->dom == NULL ||
+    if (!m->facts.autostart || j->known.src == RECOVER_SRC_ENDED || m->dom == NULL ||
         (j->known.dst == RECOVER_DST_UNKNOWN &&
          j->known.journal != RECOVER_JOURNAL_BEFORE) ||
         !vdom_state(m->dom, &run, &why, &e) || run != VDOM_OFF)
@@ -425,7 +439,7 @@ static bool deal(struct job *j, bool *over, struct err *e)
     if (first == NULL)
         return err_set(e, ERR_PROTO, 0, "%s", gone.msg);
     read_past(j, entries);
-    if (!open_qemu(m, first, e) || !dir_private(m->run_dir, e) ||
+    if (!open_qemu(j, first, e) || !dir_private(m->run_dir, e) ||
         !journal_open(m->state_dir, &m->journal, e))
         return false;
     m->halt = cancel_new();

@@ -85,7 +85,8 @@ static void open_on_source(const struct recover_known *k, struct recover_result 
                  "Run it again when %.60s answers.  If that is gone for good: "
                  "--source-wins gives up what it had%s.",
                  out->other,
-                 k->src == RECOVER_SRC_OFF || k->src == RECOVER_SRC_ENDED
+                 k->src == RECOVER_SRC_OFF || k->src == RECOVER_SRC_ENDED ||
+                         k->src == RECOVER_SRC_CUT || k->src == RECOVER_SRC_UNSEEN
                      ? ", the memory of the guest"
                      : "");
     else if (k->word != RECOVER_WORD_NONE)

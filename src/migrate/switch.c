@@ -99,6 +99,7 @@ static void log_ram(struct move *m, const char *when)
 static bool release(struct move *m, struct err *e)
 {
     log_ram(m, "release");
+    m->taken_back = false; /* of an earlier try */
     if (!journal_step(m->journal, "released", NULL, e) ||
         !guard_say(m, "released", e) || !fault_point("switch.release", e))
         return false;

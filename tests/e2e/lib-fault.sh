@@ -343,7 +343,7 @@ try() {
     echo "   $((SECONDS - begun)) s"
     [ $status -ne 0 ] || return 0
     FAILED_CELLS+=("$what")
-    cell_evidence
+    cell_evidence || true # of what there is
     reset
 }
 

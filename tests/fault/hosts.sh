@@ -13,6 +13,10 @@ REL=agent.released:delay-500
 # The guest was lost with its host; its disks there are as its last writes left them.
 source_reboots() {
     faulty_attempt "$1" "reboot_host a"
+    expect_off
+}
+
+expect_off() {
     recovered
     [ "$(where_is)" = off ] || failed "the guest is: $(where_is)"
     echo 5 > "$ATTEMPT/status"
@@ -20,6 +24,40 @@ source_reboots() {
     lab vm start vm
     vm_ready
     again
+    go_home
+}
+
+# Its QEMU had sent all and was ended by libvirt, but nothing on its disk tells that from one
+# that libvirt had resumed: the memory that the destination has may be old.
+source_gone() { [ "$(on a virsh -q domstate vm)" = 'shut off' ]; }
+reboot_when_gone() { await 5 source_gone && lab reboot a; }
+source_reboots_released() {
+    faulty_attempt switch.released:delay-6000 reboot_when_gone
+    expect_off
+}
+
+# The order to end the source's QEMU, libvirt's last, is lost with the libvirtd there: it is
+# snmigrate that ends it.  Killed after that, its guard does not take it for the guest's end.
+sent_all() {
+    on a virsh -q qemu-monitor-command vm '{"execute":"query-migrate"}' | grep -q '"completed"'
+}
+lose_confirmation() {
+    on b pkill -STOP -x libvirtd
+    await 10 sent_all || return 1
+    sleep 0.3
+    lab kill-host-daemon a
+    on b pkill -CONT -x libvirtd
+    sleep 0.5
+    lab restart-libvirtd a
+}
+confirmation_lost() {
+    BUDGET=5000 # a restart takes its time
+    MOVE=(snmigrate --json -vv --max-downtime 5s --disks-to /var/lib/images vm root@hostb)
+    faulty_attempt "switch.release:delay-700$1" lose_confirmation
+    said_in_attempt 'ending it$'
+    expect_end "$2"
+    verdict
+    [ "$(where_is)" = destination ] || failed "the guest is: $(where_is)"
     go_home
 }
 
@@ -53,6 +91,8 @@ cell "libvirtd of b restarts, suspended" $HELD                restart_dst_libvir
 cell "libvirtd of b restarts, released"  $REL                 restart_dst_libvirtd 4      source --resumable
 cell "libvirtd of b restarts at commit"  commit:delay-500     restart_dst_libvirtd 0      destination --budget none
 cell "libvirtd of b restarts in the finish" finish:delay-500  restart_dst_libvirtd 0      destination
+try "libvirtd of a dies before it has ended QEMU" confirmation_lost "" 0
+try "the same, and snmigrate at commit"  confirmation_lost ,commit:kill-self killed
 cell "host b reboots in preflight"       preflight:delay-300  "reboot_host b"     9      source
 cell "host b reboots in prepare"         prepare:delay-300    "reboot_host b"     4      source --resumable
 cell "host b reboots in bulk"            $BULK                "slowly reboot_host b" 0   destination
@@ -64,5 +104,6 @@ try "host b reboots at commit"           destination_reboots_at_commit
 try "host a reboots in bulk"             source_reboots $BULK
 try "host a reboots in rounds"           source_reboots rounds:delay-2000
 try "host a reboots, suspended"          source_reboots switch.suspended:delay-3000
+try "host a reboots, released"           source_reboots_released
 try "host a reboots in the finish"       source_reboots_in_finish
 fault_end

@@ -112,6 +112,23 @@ static const struct {
     { S(ENDED), J(COMMITTED), D(READY), NONE_SAID, A(REPORT) },
     { S(ENDED), J(COMMITTED), D(RUNS), NONE_SAID, A(FORWARD) },
 
+    /* The same, and nobody knows whether it had run again: its host went down, or libvirt
+     * has forgotten. */
+    { S(CUT), J(BEFORE), D(PART), NONE_SAID | SRC_SAID, A(GIVE_UP) },
+    { S(CUT), J(RELEASED), D(READY), NONE_SAID | SRC_SAID, A(GIVE_UP) },
+    { S(CUT), J(RELEASED), D(LOADING), NONE_SAID, A(GIVE_UP) },
+    { S(CUT), J(RELEASED), D(READY), DST_SAID, A(FORWARD) },
+    { S(CUT), J(RELEASED), D(RUNS), NONE_SAID, A(FORWARD) },
+    { S(CUT), J(RELEASED), D(UNKNOWN), NONE_SAID, A(REPORT) },
+    { S(CUT), J(COMMITTED), D(READY), NONE_SAID, A(FORWARD) },
+    { S(CUT), J(COMMITTED), D(STARTING), NONE_SAID, A(FORWARD) },
+    { S(UNSEEN), J(BEFORE), D(PART), NONE_SAID, A(GIVE_UP) },
+    { S(UNSEEN), J(RELEASED), D(READY), NONE_SAID, A(REPORT) },
+    { S(UNSEEN), J(RELEASED), D(READY), SRC_SAID, A(GIVE_UP) },
+    { S(UNSEEN), J(RELEASED), D(READY), DST_SAID, A(FORWARD) },
+    { S(UNSEEN), J(RELEASED), D(LOST), NONE_SAID, A(GIVE_UP) },
+    { S(UNSEEN), J(COMMITTED), D(READY), NONE_SAID, A(FORWARD) },
+
     /* On the destination. */
     { S(ELSEWHERE), J(NONE), D(PART), NONE_SAID, A(LEAVE) },
     { S(ELSEWHERE), J(NONE), D(PART), SRC_SAID, A(GIVE_UP) },
@@ -175,6 +192,11 @@ static bool has_run(enum recover_dst d)
     return d == D(RUNS) || d == D(ENDED) || d == D(STARTING);
 }
 
+static bool is_dead(enum recover_src s)
+{
+    return s == S(OFF) || s == S(ENDED) || s == S(CUT) || s == S(UNSEEN);
+}
+
 /* The destination starts only where the source's QEMU is dead, or is ended before, or an
  * operator says that the source is gone, or COMMIT had come. */
 static void starts_safely(const struct recover_known *k, enum recover_act act)
@@ -186,7 +208,11 @@ static void starts_safely(const struct recover_known *k, enum recover_act act)
     else if (act == A(END_SOURCE))
         must(k->src == S(PAUSED), k, act);
     else
-        must(k->src == S(OFF) || k->src == S(ENDED), k, act);
+        must(is_dead(k->src), k, act);
+    /* before COMMIT only where it is known that it has not run again at the source */
+    if (is_dead(k->src) && k->src != S(OFF) && !has_run(k->dst) &&
+        k->word == RECOVER_WORD_NONE)
+        must(k->journal == J(COMMITTED), k, act);
     /* and never what cannot be complete, or was taken back */
     must(has_run(k->dst) || k->dst == D(READY) || k->dst == D(LOADING), k, act);
     if (!has_run(k->dst) && k->src != S(ELSEWHERE))
