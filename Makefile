@@ -53,7 +53,7 @@ UNIT   := $(patsubst tests/unit/%.c,$B/unit/%,$(wildcard tests/unit/test_*.c))
 TOOLS  := $(patsubst tests/tools/%.c,$B/tools/%,$(wildcard tests/tools/*.c))
 FUZZ   := $(patsubst tests/fuzz/fuzz_%.c,$B/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 # What a user of the library includes: its headers, and those of base that they need.
-API      := nbd-mirror/mirror.h nbd-mirror/verify.h nbd-mirror/digest.h nbd-mirror/counters.h
+API      := nbd-mirror/mirror.h nbd-mirror/hot.h nbd-mirror/verify.h nbd-mirror/digest.h nbd-mirror/counters.h
 API_BASE := src/base/err.h src/base/cancel.h
 C_ALL  := $(wildcard src/*/*.[ch] nbd-mirror/*.[ch] nbd-mirror/*/*.[ch] tests/*/*.[ch] examples/*.[ch])
 

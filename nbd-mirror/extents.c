@@ -9,6 +9,7 @@
 static const char *const ctx_names[EXTENTS_CTXS] = {
     [EXTENTS_ALLOC] = "base:allocation",
     [EXTENTS_DIRTY] = "qemu:dirty-bitmap",
+    [EXTENTS_OURS] = "hot",
 };
 
 static uint64_t min_u64(uint64_t a, uint64_t b)
@@ -124,12 +125,23 @@ bool extents_check(struct extents *x, const struct extents_rule *r, struct err *
     return true;
 }
 
+/* Whether a pass that copies what a bitmap marks copies this. */
+static bool is_wanted(const struct extents *x, const struct extents_rule *r,
+                      const struct extents_at *at)
+{
+    const bool dirty =
+        flags_of(&x->list[EXTENTS_DIRTY], at->i[EXTENTS_DIRTY]) & EXTENTS_STATE_DIRTY;
+
+    if (!r->use[EXTENTS_OURS])
+        return dirty;
+    const uint32_t ours = flags_of(&x->list[EXTENTS_OURS], at->i[EXTENTS_OURS]);
+    return dirty ? !(ours & EXTENTS_OURS_LEAVE) : ours & EXTENTS_OURS_ALSO;
+}
+
 static enum piece_kind kind_at(const struct extents *x, const struct extents_rule *r,
                                const struct extents_at *at)
 {
-    if (r->use[EXTENTS_DIRTY] &&
-        !(flags_of(&x->list[EXTENTS_DIRTY], at->i[EXTENTS_DIRTY]) &
-          EXTENTS_STATE_DIRTY))
+    if (r->use[EXTENTS_DIRTY] && !is_wanted(x, r, at))
         return PIECE_SKIP;
     if (r->use[EXTENTS_ALLOC] &&
         (flags_of(&x->list[EXTENTS_ALLOC], at->i[EXTENTS_ALLOC]) & EXTENTS_STATE_ZERO))

@@ -1,7 +1,7 @@
 /* nbd-mirror/extents.h - answers to BLOCK_STATUS, turned into stretches to copy.
  *
  * One struct extents holds one answer: for each meta context that was asked for, the list
- * of (length, flags) that the server gave.  The lists need not agree in extent lengths nor
+ * of (length, flags) that the server gave, and one of our own.  The lists need not agree in extent lengths nor
  * in how far they reach; they are intersected here.
  *
  *   extents_ask()      what is going to be asked; forgets the answer before
@@ -10,7 +10,7 @@
  *                      which is where the next question starts
  *   extents_next()     stretch by stretch, in order, without a gap, from x->off to x->end
  *
- * Pure but for the memory of the lists: 2 MiB for both, whatever the server sends.
+ * Pure but for the memory of the lists: 1 MiB for each, whatever the server sends.
  * Thread: one at a time; who asked owns it until the answer is complete.
  */
 #ifndef NBD_MIRROR_EXTENTS_H
@@ -21,7 +21,12 @@
 
 #include "base/err.h"
 
-enum extents_ctx { EXTENTS_ALLOC, EXTENTS_DIRTY, EXTENTS_CTXS };
+enum extents_ctx {
+    EXTENTS_ALLOC,
+    EXTENTS_DIRTY,
+    EXTENTS_OURS, /* no server's: what hot.h says about what the bitmap marks, or not */
+    EXTENTS_CTXS
+};
 
 enum {
     /* Kept of one context's list.  QEMU sends at most that many (nbd/server.c,
@@ -30,6 +35,8 @@ enum {
     EXTENTS_MAX = 128 * 1024,
     EXTENTS_STATE_ZERO = 1 << 1,  /* base:allocation, NBD protocol: reads as zeroes */
     EXTENTS_STATE_DIRTY = 1 << 0, /* qemu:dirty-bitmap, QEMU docs/interop/nbd.txt */
+    EXTENTS_OURS_LEAVE = 1 << 0,  /* where it is marked, leave it out */
+    EXTENTS_OURS_ALSO = 1 << 1,   /* where it is not, copy it all the same */
 };
 
 enum piece_kind {

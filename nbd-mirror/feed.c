@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "nbd-mirror/counters.h"
 #include "nbd-mirror/frontier.h"
+#include "nbd-mirror/hot.h"
 #include "nbd-mirror/mirror.h"
 
 static bool asks(const struct feed *f)
@@ -245,6 +246,22 @@ static uint64_t marked(const struct feed *f, const struct extents *x)
     return sum;
 }
 
+/* All that the bitmap marks, whatever is done about it. */
+static void tell_hot(const struct feed *f, const struct extents *x)
+{
+    const struct extents_list *const l = &x->list[EXTENTS_DIRTY];
+    uint64_t at = x->off;
+
+    for (uint32_t i = 0; i < l->n && at < x->end; i++) {
+        const uint64_t left = x->end - at, told = l->pairs[2 * i];
+        const uint64_t len = told < left ? told : left;
+
+        if (l->pairs[2 * i + 1] & EXTENTS_STATE_DIRTY)
+            hot_marked(f->cfg.hot, at, len);
+        at += len;
+    }
+}
+
 static bool list_add(struct feed *f, const struct piece *p, struct err *e)
 {
     struct feed_item *last = f->nitems > 0 ? &f->item[f->nitems - 1] : NULL;
@@ -298,10 +315,16 @@ bool feed_refused(struct feed *f)
 bool feed_tell(struct feed *f, struct err *e)
 {
     struct extents *const x = f->coming; /* the caller's until ->answer changes */
+    struct extents_list *const ours = &x->list[EXTENTS_OURS];
 
+    if (f->cfg.hot != NULL)
+        ours->n =
+            (uint32_t)hot_pairs(f->cfg.hot, x->off, (uint32_t)x->len, ours->pairs);
     if (!extents_check(x, &f->cfg.rule, e))
         return err_wrap(e, "src: block status of %" PRIu64 " bytes at %" PRIu64, x->len,
                         x->off);
+    if (f->cfg.hot != NULL)
+        tell_hot(f, x);
     if (f->cfg.rule.use[EXTENTS_DIRTY])
         counter_add(&f->cfg.counters->pass_total, marked(f, x));
 

@@ -4,7 +4,7 @@
  * feed_ask() when there is a question to ask puts it to its own source connection, and
  * gives the answer to feed_tell().  One question is under way at a time, and at most one
  * answer lies ready beside the one being handed out: memory is bounded by two answers
- * (4 MiB), whatever the disk.
+ * (4 MiB, 6 with ->hot), whatever the disk.
  *
  *     feed_ask() --> BLOCK_STATUS --> feed_tell() --> ready --> current --> feed_take()
  *
@@ -30,6 +30,7 @@
 
 struct counters;
 struct frontier;
+struct hot;
 struct mirror_range;
 
 enum {
@@ -52,6 +53,9 @@ struct feed_cfg {
     const struct mirror_range *ranges;
     size_t nranges;
     uint64_t rate; /* bytes of data per second; 0: no limit */
+    struct hot
+        *hot; /* with EXTENTS_OURS in the rule: asked for each answer, told of what
+                        the bitmap marks; else NULL */
     struct counters *counters;
 };
 

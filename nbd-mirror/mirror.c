@@ -13,6 +13,7 @@
 #include "nbd-mirror/disk.h"
 #include "nbd-mirror/feed.h"
 #include "nbd-mirror/frontier.h"
+#include "nbd-mirror/hot.h"
 #include "nbd-mirror/lane.h"
 #include "nbd-mirror/side.h"
 
@@ -158,7 +159,8 @@ static struct feed_cfg feed_cfg(struct mirror *m, const struct mirror_pass *pass
 
     return (struct feed_cfg){
         .rule = { .use = { [EXTENTS_ALLOC] = src->has_alloc && !given,
-                           [EXTENTS_DIRTY] = dirty },
+                           [EXTENTS_DIRTY] = dirty,
+                           [EXTENTS_OURS] = pass->hot != NULL },
                   .skip_zero = pass->dst_zero && pass->what == MIRROR_ALL,
                   .align = align,
                   .size = m->size },
@@ -167,6 +169,7 @@ static struct feed_cfg feed_cfg(struct mirror *m, const struct mirror_pass *pass
         .ranges = given ? pass->ranges : NULL,
         .nranges = pass->nranges,
         .rate = m->rate,
+        .hot = pass->hot,
         .start = pass->start - pass->start % align,
         .counters = &m->counters,
     };
@@ -240,6 +243,9 @@ bool mirror_pass(struct mirror *m, const struct mirror_side *src,
     assert(pass->what != MIRROR_DIRTY || pass->bitmap != NULL);
     assert(pass->what != MIRROR_RANGES || pass->ranges != NULL);
     assert(pass->what == MIRROR_ALL || (pass->start == 0 && pass->flush_every == 0));
+    assert(pass->what == MIRROR_DIRTY || pass->hot == NULL);
+    if (pass->hot != NULL)
+        hot_look(pass->hot);
     return pass_connect_run(m, src, pass, e) ? true : err_wrap(e, "%s", m->name);
 }
 

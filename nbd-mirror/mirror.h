@@ -88,6 +88,7 @@
 #include "base/err.h"
 
 struct cancel;
+struct hot;
 struct mirror;
 
 /* Where connections of one side come from. */
@@ -139,6 +140,8 @@ enum mirror_what {
 struct mirror_pass {
     enum mirror_what what;
     const char *bitmap; /* MIRROR_DIRTY: of the meta context qemu:dirty-bitmap:NAME */
+    struct hot *hot; /* and of that, leave out or add what this says, see hot.h; it is
+                           told what is marked; NULL: nothing; borrowed */
     /* MIRROR_RANGES: multiples of MIRROR_BLOCK, but for the end of the disk; borrowed. */
     const struct mirror_range *ranges;
     size_t nranges;

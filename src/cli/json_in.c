@@ -38,6 +38,7 @@ static bool gauge(struct json_object *o, struct move_gauge *g, struct err *e)
         !json_get_u64(o, "done", &g->done, e) ||
         !json_get_u64(o, "dirty", &g->dirty, e))
         return false;
+    g->hot = (uint64_t)fmax(0, number(o, "hot"));
     g->rate = fmax(0, number(o, "rate"));
     g->dirty_rate = number(o, "dirty_rate");
     return true;

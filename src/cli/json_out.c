@@ -78,6 +78,7 @@ static struct json_object *gauge(const struct move_gauge *g)
     json_add_u64(o, "total", g->total);
     json_add_u64(o, "done", g->done);
     json_add_u64(o, "dirty", g->dirty);
+    json_add_u64(o, "hot", g->hot);
     add_rate(o, "rate", g->rate);
     add_rate(o, "dirty_rate", g->dirty_rate);
     add_known(o, "limit", g->limit > 0 ? (int64_t)g->limit : -1);

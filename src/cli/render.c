@@ -67,7 +67,7 @@ static uint64_t gauge_left(const struct move_gauge *g, enum gauge_kind kind)
 
     if (kind == DISK_BULK && g->total == 0)
         return g->size; /* the pass has not begun */
-    return kind == RAM ? left : left + g->dirty;
+    return kind == RAM ? left : left + g->dirty + g->hot;
 }
 
 /* 0 to 1; 1 only when nothing is left. */
@@ -93,6 +93,7 @@ static struct move_gauge gauge_sum(const struct move_gauge *g, size_t from, size
         sum.total += g[i].total;
         sum.done += g[i].done;
         sum.dirty += g[i].dirty;
+        sum.hot += g[i].hot;
         sum.rate += g[i].rate;
         if (g[i].dirty_rate >= 0)
             sum.dirty_rate = fmax(sum.dirty_rate, 0) + g[i].dirty_rate;
@@ -355,6 +356,30 @@ static void eta_text(char *out, size_t size, int64_t ms)
         snprintf(out, size, "switch in %s", units_time(u, ms));
 }
 
+/* "4.0 MiB wait for the last round"; empty where nothing does. */
+static void hot_text(char *out, size_t size, const struct move_progress *p)
+{
+    const uint64_t hot = gauge_sum(p->disks, 0, p->ndisks).hot;
+    char u[UNITS_LEN];
+
+    out[0] = '\0';
+    if (hot > 0)
+        snprintf(out, size, "%s wait for the last round", units_size(u, hot));
+}
+
+static void put_hot(struct text *t, const struct columns *c,
+                    const struct move_progress *p)
+{
+    char s[64];
+
+    hot_text(s, sizeof s, p);
+    if (s[0] == '\0')
+        return;
+    put_label(t, c, "hot");
+    text_fit(t, TEXT_PLAIN, s, t->width > t->col ? t->width - t->col : 0);
+    text_newline(t);
+}
+
 static bool copying(const struct move_progress *p)
 {
     return p->phase >= MOVE_BULK && p->phase <= MOVE_SWITCH;
@@ -416,6 +441,8 @@ void render_live(struct text *t, const struct move_progress *p, unsigned rows)
         put_link(t, &c, p);
     if (pause_ahead(p) && t->lines < rows)
         put_pause(t, &c, p);
+    if (pause_ahead(p) && t->lines + 1 < rows)
+        put_hot(t, &c, p);
     if (p->why[0] != '\0' && t->lines < rows) {
         put_label(t, &c, "why");
         text_wrap(t, TEXT_PLAIN, p->why, t->col,
@@ -462,6 +489,9 @@ void render_plain(struct text *t, const struct move_progress *p)
         pause_text(s, sizeof s, p);
         text_printf(t, TEXT_PLAIN, ", pause %s", s);
     }
+    hot_text(s, sizeof s, p);
+    if (s[0] != '\0' && pause_ahead(p))
+        text_printf(t, TEXT_PLAIN, ", hot: %s", s);
     if (p->trend != MOVE_TREND_UNKNOWN && pause_ahead(p))
         text_printf(t, TEXT_PLAIN, ", %s", trends[p->trend].name);
     if (p->eta_ms >= 0 && pause_ahead(p)) {

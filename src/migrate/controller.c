@@ -20,6 +20,7 @@ enum {
     WORSE_ROUNDS = 2,      /* in a row: the guest is faster than copying */
     NEAR_MS = 1000,        /* RAM's end */
     SHARE_PARTS = 4,       /* of the link that RAM has in any case */
+    HOT_PARTS = 2,         /* of what the budget leaves: one may wait */
 };
 static const double PROGRESS = 0.95;
 
@@ -128,6 +129,41 @@ static double disks_ms(const struct control_sample *s)
     return ms_for((double)dirty(s), s->disk_rate);
 }
 
+static uint64_t waiting(const struct control_sample *s)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < s->ndisks; i++)
+        sum += s->disks[i].waits;
+    return sum;
+}
+
+/* Of what waits, what may be dirty again. */
+static uint64_t twice(const struct control_sample *s)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < s->ndisks; i++) {
+        const struct control_disk *const d = &s->disks[i];
+        const uint64_t again = d->dirty - d->waits;
+
+        sum += again < d->waits ? again : d->waits;
+    }
+    return sum;
+}
+
+/* What is to be copied, where all that waits is dirty again: to measure progress by. */
+static double once_ms(const struct control_sample *s)
+{
+    return ms_for((double)(dirty(s) - twice(s)), s->disk_rate);
+}
+
+/* And of that, what a round copies that leaves out what is hot. */
+static double cold_ms(const struct control_sample *s)
+{
+    return ms_for((double)(dirty(s) - twice(s) - waiting(s)), s->disk_rate);
+}
+
 /* What QEMU found when it looked was dirtied since the look before.  Its own rate is at
  * least a second old, and 0 before the first. */
 static void learn_ram(struct control *c, const struct control_sample *s)
@@ -192,7 +228,7 @@ static int64_t margin_ms(const struct control *c, const struct control_sample *s
 /* Some rounds, or some of RAM's passes: what one of them takes says nothing yet. */
 static double window_ms(const struct control *c, const struct control_sample *s)
 {
-    const double parts[] = { (double)c->round_ms, disks_ms(s),
+    const double parts[] = { (double)c->round_ms, once_ms(s),
                              s->ram_syncs < 2 ? 0 : ram_ms(c, s) };
     double w = (double)c->cfg.patience_ms;
 
@@ -371,11 +407,26 @@ static void share_link(struct control *c, const struct control_sample *s)
 
 /* A round has fixed costs: while what it would copy takes a quarter of the budget or less,
  * waiting is better, also for what is written again and again: it is copied once, last. */
+static bool pays(const struct control_sample *s, double ms)
+{
+    return ms < 0 || ms > (double)s->budget_ms / 4;
+}
+
 static bool round_pays(const struct control_sample *s)
 {
-    const double disks = disks_ms(s);
+    return pays(s, cold_ms(s));
+}
 
-    return disks < 0 || disks > (double)s->budget_ms / 4;
+/* Whether the next round may leave out what is hot. */
+static bool may_wait(const struct control *c, const struct control_sample *s)
+{
+    const double room = (double)s->budget_ms - (double)fixed_ms(c, s);
+    uint64_t hot = 0;
+
+    for (size_t i = 0; i < s->ndisks; i++)
+        hot += s->disks[i].hot;
+    const double ms = ms_for((double)hot, s->disk_rate);
+    return ms >= 0 && ms <= room / HOT_PARTS;
 }
 
 /* The disks alone.  QEMU may stop the guest as soon as RAM is in step, so RAM starts when
@@ -402,7 +453,7 @@ static void before_ram(struct control *c, const struct control_sample *s,
         out->todo = CONTROL_ROUND;
         snprintf(out->why, sizeof out->why, "disks first: %s dirty", d);
     } else {
-        const bool stuck = stalled(c, s, round);
+        const bool stuck = stalled(c, s, once_ms(s));
 
         if ((stuck || s->overdue) && on_stall(c, s, stuck, out))
             return;
@@ -412,12 +463,23 @@ static void before_ram(struct control *c, const struct control_sample *s,
     }
 }
 
-/* Whether a round now leaves less than half of what is dirty on the disks. */
+/* Whether a round of all now leaves less than half of what is dirty on the disks. */
 static bool round_helps(const struct control *c, const struct control_sample *s)
 {
-    const double round = (double)round_fixed(c) + disks_ms(s);
+    const double round = (double)round_fixed(c) + once_ms(s);
 
-    return round_pays(s) && dirty_rate(s) * round / 1000 < (double)dirty(s) / 2;
+    return pays(s, once_ms(s)) &&
+           dirty_rate(s) * round / 1000 < (double)(dirty(s) - twice(s)) / 2;
+}
+
+/* Whether it is only for what waits that the pause does not fit. */
+static bool waited_too_long(const struct control_sample *s,
+                            const struct control_verdict *v)
+{
+    const double waits = ms_for((double)waiting(s), s->disk_rate);
+    const int64_t rest = v->pause_ms - (int64_t)floor(waits);
+
+    return waits > 0 && rest + v->margin_ms <= (int64_t)s->budget_ms;
 }
 
 /* The pause fits.  Lower is better: wait while it falls, but not for long. */
@@ -442,6 +504,7 @@ static void take_chance(struct control *c, const struct control_sample *s,
         if (!c->rounded && round_helps(c, s)) {
             c->rounded = true;
             out->todo = CONTROL_ROUND;
+            out->all = true;
             return;
         }
         if (copy > MARGIN_MIN_MS && s->now_ms - c->low_at_ms < SETTLE_MS) {
@@ -457,7 +520,7 @@ static void take_chance(struct control *c, const struct control_sample *s,
 static bool disks_fall_behind(struct control *c, const struct control_sample *s)
 {
     return c->cfg.policy == CONTROL_ON_STALL_THROTTLE &&
-           disks_ms(s) > (double)s->budget_ms && stalled(c, s, disks_ms(s));
+           once_ms(s) > (double)s->budget_ms && stalled(c, s, once_ms(s));
 }
 
 /* Before QEMU has looked a second time nobody knows what was dirtied: what is left in the
@@ -466,7 +529,8 @@ static void with_ram(struct control *c, const struct control_sample *s,
                      struct control_verdict *out)
 {
     const bool first_pass = s->ram_syncs < 2;
-    const double copy = (double)(out->pause_ms - fixed_ms(c, s));
+    const double copy =
+        (double)(out->pause_ms - fixed_ms(c, s)) - (disks_ms(s) - once_ms(s));
     char d[UNITS_LEN], r[UNITS_LEN];
 
     if (out->pause_ms > (int64_t)s->budget_ms)
@@ -485,7 +549,8 @@ static void with_ram(struct control *c, const struct control_sample *s,
         c->missed++;
     c->fit_at_ms = -1;
     c->rounded = false;
-    out->todo = round_pays(s) ? CONTROL_ROUND : CONTROL_WAIT;
+    out->all = !s->hold && !first_pass && waited_too_long(s, out);
+    out->todo = round_pays(s) || out->all ? CONTROL_ROUND : CONTROL_WAIT;
     units_size(d, dirty(s));
     units_size(r, (uint64_t)ram_left(c, s));
     if (s->hold) {
@@ -529,6 +594,7 @@ void control_step(struct control *c, const struct control_sample *s,
     } else {
         with_ram(c, s, out);
     }
+    out->all |= !may_wait(c, s);
     /* In the pause QEMU sends what is left as fast as it can. */
     if (out->todo == CONTROL_SWITCH || out->todo == CONTROL_SUSPEND)
         out->ram_limit = c->ram_limit = 0;

@@ -28,6 +28,11 @@
  *             --timeout is over.  It ends
  *   abort     STALLED.  It ends
  *
+ * What was written in each of the latest rounds is hot: it would be written again, so while
+ * it takes at most half of what the budget leaves, rounds leave it out, and it is counted
+ * with what the switch has to copy.  All is copied (->all) by the round before the switch,
+ * and where the pause would fit but for what waits.
+ *
  * A guest that writes at more than a third of what the disks reached alone gets RAM slowed
  * until it is near its end (->ram_limit), or the disks would fall behind meanwhile.
  *
@@ -74,7 +79,10 @@ struct control_cfg {
 };
 
 struct control_disk {
-    uint64_t dirty; /* waiting for the next round */
+    uint64_t dirty; /* to be copied before the switch, ->waits included */
+    uint64_t hot;   /* what the next round may leave out */
+    uint64_t waits; /* what rounds have left out; some of it may be dirty again, and be
+                       counted twice */
     double dirty_rate;
     bool can_slow; /* there is a step left */
 };
@@ -102,6 +110,7 @@ struct control_sample {
 struct control_verdict {
     enum control_do todo;
     size_t disk;       /* SLOW_DISK: which */
+    bool all;          /* ROUND: what is hot, too */
     int64_t pause_ms;  /* predicted, if switched now; -1: a rate is not known */
     int64_t margin_ms; /* what it must be below the budget */
     double ram_limit;  /* bytes/s for RAM, its share of the link; 0: no limit */

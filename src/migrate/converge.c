@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/units.h"
 #include "migrate/move-int.h"
+#include "nbd-mirror/hot.h"
 
 enum {
     ROUND_GAP_MS = 50, /* between short rounds: a round has fixed costs in QEMU */
@@ -77,7 +78,9 @@ static void fill_disks(struct move *m, struct control_sample *s)
         const uint64_t dirty = m->progress.disks[i].dirty;
 
         s->disks[i] = (struct control_disk){
-            .dirty = dirty,
+            .dirty = dirty + m->progress.disks[i].hot,
+            .hot = hot_bytes(m->copies[i].hot),
+            .waits = m->progress.disks[i].hot,
             .dirty_rate = meter(&m->meters[i], dirty, m->round, s->now_ms),
             .can_slow = slow_disk_left(&m->slow, i),
         };
@@ -112,18 +115,21 @@ static void fill_sample(struct move *m, const struct memory_sample *ram,
     s->guest_stopped = ram->stopped;
 }
 
-static bool one_round(struct move *m, struct err *e)
+/* @all: what is hot, too. */
+static bool one_round(struct move *m, bool all, struct err *e)
 {
     const int64_t start = clock_ms();
     const uint64_t before = m->moved_disk;
     const double rate = m->disk_rate;
 
-    if (!copy_round(m, false, e))
+    if (!(all ? copy_round(m, false, e) : copy_round_cold(m, e)))
         return false;
     const uint64_t bytes = m->moved_disk - before;
     const int64_t took = clock_ms() - start;
 
-    control_round_took(&m->control, bytes, rate, took, m->ram == NULL);
+    /* One without any disk in it would tell too little of what a last one costs. */
+    control_round_took(&m->control, bytes, rate, took,
+                       m->ram == NULL && !copy_was_idle(m));
     /* Disks that are nearly empty never had a pass that is long enough to measure: too
      * slow a rate is better than none. */
     if (m->disk_rate <= 0 && bytes > 0 && took > 0)
@@ -240,8 +246,9 @@ static bool hold_run(struct move *m, struct err *e)
                 return false;
         if (!copy_sample(m, e) || !fault_point("hold", e))
             return false;
-        if (m->disk_dirty < HOLD_DIRTY &&
-            (m->disk_dirty == 0 || clock_ms() - round_ms < HOLD_ROUND_MS))
+        const uint64_t dirty = m->disk_dirty + copy_waiting(m);
+
+        if (dirty < HOLD_DIRTY && (dirty == 0 || clock_ms() - round_ms < HOLD_ROUND_MS))
             continue;
         if (!copy_round(m, false, e))
             return false;
@@ -285,12 +292,13 @@ static void begin(struct move *m)
 /* Rounds until the disks are nearly in step. */
 static bool get_in_step(struct move *m, struct err *e)
 {
-    struct control_verdict v = { .todo = CONTROL_ROUND };
+    struct control_verdict v = { .todo = CONTROL_ROUND, .all = true };
     bool hold = m->cfg->hold;
 
     begin(m);
     do {
-        if (!one_round(m, e) || !converge_in_time(m, e) || !fault_point("rounds", e))
+        if (!one_round(m, v.all, e) || !converge_in_time(m, e) ||
+            !fault_point("rounds", e))
             return false;
         if (hold && !atomic_load(&m->hold)) {
             hold = false;
@@ -348,7 +356,7 @@ static bool look_at_ram(struct move *m, bool *noted, struct memory_sample *ram,
 /* RAM and rounds together until both fit the budget. */
 bool memory_run(struct move *m, struct err *e)
 {
-    struct control_verdict v = { .todo = CONTROL_ROUND };
+    struct control_verdict v = { .todo = CONTROL_ROUND, .all = true };
     struct memory_sample ram;
     bool noted = false;
 
@@ -358,7 +366,7 @@ bool memory_run(struct move *m, struct err *e)
     if (!fault_point("memory", e) || !cancel_check(m->halt, e) || !memory_start(m, e))
         return false;
     for (;;) {
-        if (v.todo == CONTROL_ROUND && !one_round(m, e))
+        if (v.todo == CONTROL_ROUND && !one_round(m, v.all, e))
             return false;
         if (!copy_sample(m, e) || !converge_in_time(m, e) ||
             !fault_point("memory.loop", e) || !look_at_ram(m, &noted, &ram, e) ||

@@ -4,7 +4,12 @@
  *            -> one mirror_pass() per disk, side by side -> flush -> unexport -> drop.
  * A write in flight at the rotation lands in the new bitmap: nothing is missed.  A frozen
  * bitmap is dropped only after what it marked was copied and flushed; that of a round which
- * failed is merged back into the one that records (copy_settle). */
+ * failed is merged back into the one that records (copy_settle).
+ *
+ * What is written in every round may wait for the last ones (nbd-mirror/hot.h).  The frozen
+ * bitmap of a round that has left it out, and marks it, is held until the next one was copied
+ * and flushed: two frozen ones then, both of which a failure merges back.  So the truth is in
+ * QEMU always, and what we know only saves copying. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +21,7 @@
 #include "base/units.h"
 #include "base/unix.h"
 #include "migrate/move-int.h"
+#include "nbd-mirror/hot.h"
 
 enum {
     LANES = 2,            /* per disk; all share one ssh, more gain nothing */
@@ -60,6 +66,8 @@ bool copy_open(struct move *m, struct err *e)
 
         c->move = m;
         c->index = i;
+        if (c->hot == NULL && (c->hot = hot_new()) == NULL)
+            return err_set(e, ERR_SYS, ENOMEM, "disk %s", m->plan.disks[i].target);
         if (!mirror_open(&cfg, &dst, &mirror, e))
             return err_wrap(e, "disk %s", m->plan.disks[i].target);
         set_mirror(c, mirror);
@@ -79,10 +87,11 @@ void copy_drop(struct move *m)
     }
 }
 
-static bool unexport_all(struct move *m, struct err *e)
+/* Those of the newest pass; or, with @any, whatever there may be. */
+static bool unexport_all(struct move *m, bool any, struct err *e)
 {
     for (size_t i = 0; i < m->plan.n; i++)
-        if (!blk_unexport(&m->blk, i, e))
+        if ((any || !m->copies[i].idle) && !blk_unexport(&m->blk, i, e))
             return false;
     return true;
 }
@@ -92,7 +101,10 @@ bool copy_settle(struct move *m, struct err *e)
     if (m->dom == NULL)
         return err_set(e, ERR_VIRT, 0, "libvirt on this host does not answer");
     m->blk.dom = m->dom; /* another where libvirtd was restarted */
-    return unexport_all(m, e) && blk_bitmaps_settle(&m->blk, e);
+    for (size_t i = 0; i < m->plan.n; i++)
+        if (m->copies[i].hot != NULL)
+            hot_forget(m->copies[i].hot);
+    return unexport_all(m, true, e) && blk_bitmaps_settle(&m->blk, e);
 }
 
 static bool dial_qemu(void *ctx, int *fd, struct err *e)
@@ -196,6 +208,7 @@ bool copy_sample(struct move *m, struct err *e)
         sum += bytes[i];
         written += since;
         g->dirty = bytes[i];
+        g->hot = hot_waiting(m->copies[i].hot);
         if (age >= SAMPLE_MS)
             g->dirty_rate = (double)since * MS_PER_S / (double)age;
     }
@@ -212,6 +225,9 @@ static bool start_passes(struct move *m, struct err *e)
 
         c->ok = false;
         c->err = (struct err){ 0 };
+        c->copied_at_ns = 0;
+        if (c->idle)
+            continue;
         const int os = pthread_create(&c->thread, NULL, copy_thread, c);
         if (os != 0)
             return err_set(e, ERR_SYS, os, "cannot start a thread");
@@ -271,11 +287,9 @@ static uint64_t bytes_copied(struct move *m)
     return sum;
 }
 
-/* When the last disk of the newest pass was copied, and only its flush was left. */
-static int64_t copied_at(const struct move *m)
+/* When the last disk of the pass that began at @at was copied, and only its flush was left. */
+static int64_t copied_at(const struct move *m, int64_t at)
 {
-    int64_t at = 0;
-
     for (size_t i = 0; i < m->plan.n; i++)
         if (m->copies[i].copied_at_ns > at)
             at = m->copies[i].copied_at_ns;
@@ -285,10 +299,20 @@ static int64_t copied_at(const struct move *m)
 static bool export_all(struct move *m, bool bitmap, struct err *e)
 {
     for (size_t i = 0; i < m->plan.n; i++)
-        if (!blk_export(&m->blk, i, bitmap, m->copies[i].export_name,
+        if (!m->copies[i].idle &&
+            !blk_export(&m->blk, i, bitmap, m->copies[i].export_name,
                         m->copies[i].bitmap, e))
             return false;
     return true;
+}
+
+/* A disk that is clean takes no part in a round; nothing is unflushed there, for each pass
+ * ends with a flush. */
+static void note_idle(struct move *m, bool round)
+{
+    for (size_t i = 0; i < m->plan.n; i++)
+        m->copies[i].idle =
+            round && m->blk.frozen[i] == 0 && hot_waiting(m->copies[i].hot) == 0;
 }
 
 /* One pass over all disks; exports are there before and gone after. */
@@ -297,6 +321,7 @@ static bool pass_all(struct move *m, bool bitmap, bool sample, struct err *e)
     const uint64_t before = bytes_copied(m);
     const int64_t begin = clock_ns();
 
+    note_idle(m, bitmap);
     if (!export_all(m, bitmap, e) ||
         !fault_point(sample ? "copy.exported" : "switch.exported", e))
         return false;
@@ -310,7 +335,7 @@ static bool pass_all(struct move *m, bool bitmap, bool sample, struct err *e)
     m->moved_disk += copied;
     if (!joined || !started)
         return false;
-    m->copied_at_ns = copied_at(m);
+    m->copied_at_ns = copied_at(m, start);
     log_debug("disks", "export=%lldms copy=%lldms flush=%lldms",
               (long long)((start - begin) / NS_PER_MS),
               (long long)((m->copied_at_ns - start) / NS_PER_MS),
@@ -385,6 +410,7 @@ bool bulk_run(struct move *m, struct err *e)
         c->compare |= m->cfg->seed;
         c->instead = c->compare ? compare_run : NULL;
         c->pass.what = MIRROR_ALL;
+        c->pass.hot = NULL;
         c->pass.start = c->safe;
         c->pass.flush_every = flush_every(m->plan.disks[i].size);
     }
@@ -392,7 +418,7 @@ bool bulk_run(struct move *m, struct err *e)
     const bool compared = any_instead(m);
     if (!compared) /* it would take the copies there for what they hold */
         foresee_begin(m);
-    if (!pass_all(m, false, true, e) || !unexport_all(m, e))
+    if (!pass_all(m, false, true, e) || !unexport_all(m, false, e))
         return false;
     if (compared)
         move_note(m, "compared with the images that were there: %s differed",
@@ -401,6 +427,7 @@ bool bulk_run(struct move *m, struct err *e)
         m->copies[i].safe = m->plan.disks[i].size;
         m->copies[i].instead = NULL;
         m->copies[i].pass.what = MIRROR_DIRTY;
+        m->copies[i].pass.hot = m->copies[i].hot;
         m->copies[i].pass.start = m->copies[i].pass.flush_every = 0;
         m->copies[i].pass.dst_zero = false;
         m->copies[i].pass.bitmap = m->copies[i].bitmap;
@@ -414,11 +441,21 @@ bool bulk_run(struct move *m, struct err *e)
     return fault_point("bulk.done", e);
 }
 
-bool copy_round(struct move *m, bool last, struct err *e)
+/* What the round has left out is marked by its bitmap alone: that is held. */
+static bool round_ended(struct move *m, struct err *e)
+{
+    if (!unexport_all(m, false, e))
+        return false;
+    for (size_t i = 0; i < m->plan.n; i++)
+        hot_end(m->copies[i].hot);
+    return blk_bitmap_drop(&m->blk, copy_waiting(m) > 0, e);
+}
+
+static bool any_round(struct move *m, bool last, bool wait, struct err *e)
 {
     const int64_t start = clock_ms();
     const uint64_t before = m->moved_disk;
-    char a[UNITS_LEN];
+    char a[UNITS_LEN], b[UNITS_LEN];
 
     if (!blk_bitmaps_rotate(&m->blk, e))
         return false;
@@ -427,16 +464,45 @@ bool copy_round(struct move *m, bool last, struct err *e)
     pthread_mutex_lock(&m->lock);
     m->progress.round = ++m->round;
     pthread_mutex_unlock(&m->lock);
-    for (size_t i = 0; i < m->plan.n; i++)
+    for (size_t i = 0; i < m->plan.n; i++) {
         m->copies[i].pass.extents_first = last;
+        hot_begin(m->copies[i].hot, wait);
+    }
     /* After the last round exports and bitmaps go with QEMU, or with the undo. */
-    if (!pass_all(m, true, !last, e) ||
-        (!last && (!unexport_all(m, e) || !blk_bitmap_drop(&m->blk, e))))
+    if (!pass_all(m, true, !last, e) || (!last && !round_ended(m, e)))
         return false;
-    log_info("disks", "round=%u%s copied=%s took=%lldms", m->round,
+    log_info("disks", "round=%u%s copied=%s waits=%s took=%lldms", m->round,
              last ? " (last)" : "", units_size(a, m->moved_disk - before),
+             units_size(b, last ? 0 : copy_waiting(m)),
              (long long)(clock_ms() - start));
     return last || copy_sample(m, e);
+}
+
+bool copy_round(struct move *m, bool last, struct err *e)
+{
+    return any_round(m, last, false, e);
+}
+
+bool copy_round_cold(struct move *m, struct err *e)
+{
+    return any_round(m, false, true, e);
+}
+
+bool copy_was_idle(const struct move *m)
+{
+    for (size_t i = 0; i < m->plan.n; i++)
+        if (!m->copies[i].idle)
+            return false;
+    return true;
+}
+
+uint64_t copy_waiting(const struct move *m)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < m->plan.n; i++)
+        sum += hot_waiting(m->copies[i].hot);
+    return sum;
 }
 
 bool copy_instead(struct move *m,
@@ -449,7 +515,7 @@ bool copy_instead(struct move *m,
     const bool ok = pass_all(m, false, true, e);
     for (size_t i = 0; i < m->plan.n; i++)
         m->copies[i].instead = NULL;
-    return ok && unexport_all(m, e);
+    return ok && unexport_all(m, false, e);
 }
 
 void copy_close(struct move *m)

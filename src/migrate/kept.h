@@ -10,9 +10,9 @@
  *
  * What holds at every instant, and lets the next try trust it: a block of the destination
  * that is not what the source has, on its disk, lies at or behind ->safe or is marked in a
- * bitmap of the move, the one that records or the frozen one of a round.  ->safe is written
- * down after the flush that it rests on was answered; a frozen bitmap goes after its round
- * was flushed.  Whenever that is not so any more (no bitmaps, other images), an entry says
+ * bitmap of the move, the one that records or a frozen one of the last two rounds.  ->safe is
+ * written down after the flush that it rests on was answered; a frozen bitmap goes after its
+ * round, and the next one where something of it waits, was flushed.  Whenever that is not so any more (no bitmaps, other images), an entry says
  * ->safe 0 before anything is copied.
  *
  * Thread: main.

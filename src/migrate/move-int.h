@@ -61,6 +61,8 @@ struct copy_disk {
     struct move *move;
     size_t index;
     struct mirror *mirror; /* the lock of progress guards setting it */
+    struct hot *hot;       /* NULL: copy_open() was not called yet */
+    bool idle;             /* it takes no part in the newest pass */
     char export_name[64], bitmap[64];
     struct mirror_pass pass;
     /* Of the bulk: all before it was copied and flushed. */
@@ -335,6 +337,12 @@ MUST_CHECK bool copy_settle(struct move *m, struct err *e);
 MUST_CHECK bool copy_sample(struct move *m, struct err *e);
 /* Rotate, export, copy, flush, drop; @last: nothing may write any more, lists first. */
 MUST_CHECK bool copy_round(struct move *m, bool last, struct err *e);
+/* But what is written in every round waits for the next copy_round(). */
+MUST_CHECK bool copy_round_cold(struct move *m, struct err *e);
+/* No disk took part in the newest round: there was nothing to copy. */
+bool copy_was_idle(const struct move *m);
+/* Bytes that wait so, at most. */
+uint64_t copy_waiting(const struct move *m);
 /* A pass of another kind over all disks, and a flush. */
 MUST_CHECK bool copy_instead(struct move *m,
                              bool (*pass)(struct copy_disk *c,

@@ -14,6 +14,7 @@
 #include "base/proc.h"
 #include "migrate/move-int.h"
 #include "migrate/phases.h"
+#include "nbd-mirror/hot.h"
 
 /* clang-format off */
 static const struct phase phases[] = {
@@ -98,6 +99,8 @@ void move_free(struct move *m)
     dominfo_fini(&m->info);
     findings_fini(&m->findings);
     slow_free(&m->slow);
+    for (size_t i = 0; i < DOMXML_DISKS_MAX; i++)
+        hot_free(m->copies[i].hot);
     free(m->kept);
     free(m->xml_live);
     free(m->xml_inactive);

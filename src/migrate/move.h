@@ -102,12 +102,14 @@ const char *move_phase_name(enum move_phase p);
 
 /* A copy job as the display shows it.  Bytes and bytes/s. */
 struct move_gauge {
-    char name[32];     /* "vda", "RAM" */
-    uint64_t size;     /* of the whole thing */
-    uint64_t total;    /* what the current pass has to move */
-    uint64_t done;     /* of that */
-    uint64_t dirty;    /* waiting for the next pass */
-    double rate;       /* being moved */
+    char name[32];  /* "vda", "RAM" */
+    uint64_t size;  /* of the whole thing */
+    uint64_t total; /* what the current pass has to move */
+    uint64_t done;  /* of that */
+    uint64_t dirty; /* waiting for the next pass */
+    uint64_t hot; /* written in every round and left for the last ones, at most; some of
+                          it may be dirty again */
+    double rate;  /* being moved */
     double dirty_rate; /* written by the guest; < 0: not known yet */
     uint64_t limit;    /* of the guest's writes, or RAM's share of the link; 0: none */
 };

@@ -89,8 +89,8 @@ static void estimate(struct move *m)
     double left = 0, rate = 0, dirty = 0;
 
     for (size_t i = 0; i < p->ndisks; i++) {
-        left +=
-            (double)(p->disks[i].total - p->disks[i].done) + (double)p->disks[i].dirty;
+        left += (double)(p->disks[i].total - p->disks[i].done) +
+                (double)(p->disks[i].dirty + p->disks[i].hot);
         rate += p->disks[i].rate;
         dirty += p->disks[i].dirty_rate > 0 ? p->disks[i].dirty_rate : 0;
     }

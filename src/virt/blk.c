@@ -238,44 +238,52 @@ bool blk_bitmaps_start(struct blk *b, struct err *e)
 
 bool blk_bitmaps_rotate(struct blk *b, struct err *e)
 {
+    AUTO(json_put) struct json_object *blocks = NULL;
+
     if (!transact(b, blkqmp_rotate(b), e))
         return false;
     b->generation++;
-    return blk_dirty(b, NULL, e);
+    return query_block(b->dom, &blocks, e) && blkqmp_verify(b, blocks, NULL, e) &&
+           blkqmp_frozen(b, blocks, b->frozen, e);
 }
 
-bool blk_bitmaps_unrotate(struct blk *b, struct err *e)
+/* All bitmaps with that prefix into the newest; *n: how many disks have one. */
+static bool merge_all(struct vdom *dom, const char *prefix, unsigned *n, struct err *e)
 {
-    return transact(b, blkqmp_unrotate(b), e);
+    AUTO(json_put) struct json_object *nodes = NULL;
+    struct json_object *args = NULL;
+
+    return vdom_qmp(dom, "query-named-block-nodes",
+                    json_add_bool(json_new(), "flat", true), &nodes, e) &&
+           blkqmp_merge(nodes, prefix, &args, n, e) &&
+           (args == NULL || vdom_qmp(dom, "transaction", args, NULL, e));
 }
 
 bool blk_bitmaps_settle(struct blk *b, struct err *e)
 {
-    AUTO(json_put) struct json_object *blocks = NULL;
+    unsigned n;
 
-    if (!query_block(b->dom, &blocks, e))
-        return false;
-    /* A rotation whose answer was lost. */
-    if (blkqmp_has_generation(b, blocks, b->generation + 1))
-        b->generation++;
-    if (b->generation > 0 && blkqmp_has_generation(b, blocks, b->generation - 1) &&
-        !blk_bitmaps_unrotate(b, e))
-        return false;
-    return blk_dirty(b, NULL, e);
+    return merge_all(b->dom, b->prefix, &n, e) && blk_bitmaps_adopt(b, e);
 }
 
 bool blk_bitmaps_adopt(struct blk *b, struct err *e)
 {
     AUTO(json_put) struct json_object *blocks = NULL;
 
+    b->held = false;
     return query_block(b->dom, &blocks, e) &&
            blkqmp_adopt(b, blocks, &b->generation, e) &&
            blkqmp_verify(b, blocks, NULL, e);
 }
 
-bool blk_bitmap_drop(struct blk *b, struct err *e)
+bool blk_bitmap_drop(struct blk *b, bool hold, struct err *e)
 {
-    return transact(b, blkqmp_drop(b), e);
+    struct json_object *const args = blkqmp_drop(b, !hold);
+
+    if (args != NULL && !transact(b, args, e))
+        return false;
+    b->held = hold;
+    return true;
 }
 
 /* ---- exports ----------------------------------------------------------------------- */
@@ -500,16 +508,12 @@ bool blk_cleanup_others(struct vdom *dom, const char *spared, struct err *e)
 
 static void merge_bitmaps(struct sweep *s)
 {
-    AUTO(json_put) struct json_object *nodes = NULL;
-    struct json_object *args = NULL;
     unsigned n = 0;
     struct err e;
-    const bool ok = vdom_qmp(s->dom, "query-named-block-nodes",
-                             json_add_bool(json_new(), "flat", true), &nodes, &e) &&
-                    blkqmp_merge(nodes, s->prefix, &args, &n, &e) &&
-                    (n > 0 || err_set(&e, ERR_REFUSED, 0, "no bitmap is left"));
 
-    swept(s, ok && (args == NULL || vdom_qmp(s->dom, "transaction", args, NULL, &e)),
+    swept(s,
+          merge_all(s->dom, s->prefix, &n, &e) &&
+              (n > 0 || err_set(&e, ERR_REFUSED, 0, "no bitmap is left")),
           &e);
 }
 

@@ -22,7 +22,9 @@ struct blk {
     char prefix[32];  /* "snm-1a2b3c4d-" */
     char sock[108];   /* of the NBD server in QEMU; "" until started */
     bool server_ours;
-    unsigned generation; /* of the bitmaps: round N's frozen bitmap is N - 1 */
+    unsigned generation; /* of the bitmaps: round N's frozen bitmap is N - 1, */
+    bool held;           /* and N - 2 is there, too */
+    uint64_t frozen[DOMXML_DISKS_MAX]; /* bytes that N - 1 marks */
     bool has_set_active; /* blockdev-set-active is in the schema (QEMU 10) */
     unsigned nfixed; /* block devices in QEMU whose medium cannot be changed: ours, and
                             flash; one more or less means that the disk set changed */
@@ -49,18 +51,18 @@ MUST_CHECK bool blk_server_start(struct blk *b, struct err *e);
 /* One transaction: a bitmap on every disk, generation 0; all share one instant. */
 MUST_CHECK bool blk_bitmaps_start(struct blk *b, struct err *e);
 /* One transaction: a new bitmap on every disk, the old one disabled.  Verifies afterwards
- * that nodes, sizes and bitmaps are as expected, else ERR_REFUSED. */
+ * that nodes, sizes and bitmaps are as expected, else ERR_REFUSED; fills b->frozen. */
 MUST_CHECK bool blk_bitmaps_rotate(struct blk *b, struct err *e);
-/* Merge the frozen bitmap back into the active one (a round that failed) and remove it. */
-MUST_CHECK bool blk_bitmaps_unrotate(struct blk *b, struct err *e);
-/* After a failure, when it is not known how far a rotation or a round came: as after
- * blk_bitmaps_unrotate() where there is a frozen bitmap, and nothing where there is none. */
+/* After a failure, when it is not known how far a rotation or a round came: all frozen
+ * bitmaps are merged into the one that records, and removed.  Errors: ERR_REFUSED also where
+ * none records. */
 MUST_CHECK bool blk_bitmaps_settle(struct blk *b, struct err *e);
 /* Go on with the bitmaps that blk_keep() left: changes nothing in QEMU.
  * Errors: ERR_REFUSED they are not there, or not fit. */
 MUST_CHECK bool blk_bitmaps_adopt(struct blk *b, struct err *e);
-/* Remove the frozen bitmap (the round was copied and flushed). */
-MUST_CHECK bool blk_bitmap_drop(struct blk *b, struct err *e);
+/* The round was copied and flushed: remove the frozen bitmaps; but with @hold the newest
+ * stays until the same is called after the next rotation (some of it waits). */
+MUST_CHECK bool blk_bitmap_drop(struct blk *b, bool hold, struct err *e);
 /* Dirty bytes of the active (recording) bitmap of each disk, in the order of ->disks;
  * also verifies that the disk set is unchanged. */
 MUST_CHECK bool blk_dirty(struct blk *b, uint64_t *bytes, struct err *e);

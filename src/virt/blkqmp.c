@@ -110,29 +110,24 @@ struct json_object *blkqmp_rotate(const struct blk *b)
     return transaction(actions);
 }
 
-struct json_object *blkqmp_unrotate(const struct blk *b)
+static void drop(struct json_object *actions, const struct blk *b, unsigned generation)
 {
-    struct json_object *const actions = json_object_new_array();
-    char now[BLKQMP_NAME], frozen[BLKQMP_NAME];
+    char name[BLKQMP_NAME];
 
-    blkqmp_bitmap(b, b->generation, now);
-    blkqmp_bitmap(b, b->generation - 1, frozen);
-    for (size_t i = 0; i < b->ndisks; i++) {
-        merge_bitmap(actions, b->disks[i].node, frozen, now);
-        action(actions, "block-dirty-bitmap-remove", bitmap_of(&b->disks[i], frozen));
-    }
-    return transaction(actions);
+    blkqmp_bitmap(b, generation, name);
+    for (size_t i = 0; i < b->ndisks; i++)
+        action(actions, "block-dirty-bitmap-remove", bitmap_of(&b->disks[i], name));
 }
 
-struct json_object *blkqmp_drop(const struct blk *b)
+struct json_object *blkqmp_drop(const struct blk *b, bool newest)
 {
-    struct json_object *const actions = json_object_new_array();
-    char frozen[BLKQMP_NAME];
+    AUTO(json_put) struct json_object *actions = json_object_new_array();
 
-    blkqmp_bitmap(b, b->generation - 1, frozen);
-    for (size_t i = 0; i < b->ndisks; i++)
-        action(actions, "block-dirty-bitmap-remove", bitmap_of(&b->disks[i], frozen));
-    return transaction(actions);
+    if (b->held)
+        drop(actions, b, b->generation - 2);
+    if (newest)
+        drop(actions, b, b->generation - 1);
+    return b->held || newest ? transaction(ptr_steal(&actions)) : NULL;
 }
 
 static struct json_object *server(const struct blk *b, const char *type,
@@ -351,23 +346,6 @@ static struct json_object *bitmap_in(struct json_object *entry, const char *name
     return NULL;
 }
 
-bool blkqmp_has_generation(const struct blk *b, struct json_object *blocks,
-                           unsigned generation)
-{
-    char name[BLKQMP_NAME];
-
-    blkqmp_bitmap(b, generation, name);
-    if (!json_object_is_type(blocks, json_type_array))
-        return false;
-    for (size_t i = 0; i < b->ndisks; i++) {
-        struct json_object *const entry = entry_of(blocks, b->disks[i].qdev);
-
-        if (entry == NULL || bitmap_in(entry, name) == NULL)
-            return false;
-    }
-    return b->ndisks > 0;
-}
-
 static bool verify_disk(const struct blk *b, size_t i, struct json_object *blocks,
                         uint64_t *dirty, struct err *e)
 {
@@ -417,6 +395,27 @@ bool blkqmp_verify(const struct blk *b, struct json_object *blocks, uint64_t *di
             n, b->nfixed);
     return err_next(e,
                     "Run the command again, and add or remove no disk until it ends");
+}
+
+bool blkqmp_frozen(const struct blk *b, struct json_object *blocks, uint64_t *bytes,
+                   struct err *e)
+{
+    char name[BLKQMP_NAME];
+
+    blkqmp_bitmap(b, b->generation - 1, name);
+    if (!need_array(blocks, "query-block", e))
+        return false;
+    for (size_t i = 0; i < b->ndisks; i++) {
+        struct json_object *const entry = entry_of(blocks, b->disks[i].qdev);
+        struct json_object *const bitmap =
+            entry != NULL ? bitmap_in(entry, name) : NULL;
+
+        if (bitmap == NULL)
+            return changed(e, &b->disks[i], "has lost its dirty bitmap");
+        if (!json_get_u64(bitmap, "count", &bytes[i], e))
+            return err_wrap(e, "bitmap of %s", b->disks[i].target);
+    }
+    return true;
 }
 
 /* "snm-1a2b3c4d-3" with that prefix: 3.  false: another name. */

@@ -27,9 +27,8 @@ void blkqmp_export_prefix(const struct blk *b, size_t i, char out[BLKQMP_NAME]);
 /* Arguments of "transaction", one or two actions per disk. */
 struct json_object *blkqmp_start(const struct blk *b);  /* add 0 */
 struct json_object *blkqmp_rotate(const struct blk *b); /* add g + 1, disable g */
-struct json_object *
-blkqmp_unrotate(const struct blk *b); /* merge g - 1 into g, remove it */
-struct json_object *blkqmp_drop(const struct blk *b); /* remove g - 1 */
+/* Remove g - 2, where it is held, and the @newest frozen one, g - 1.  NULL: neither. */
+struct json_object *blkqmp_drop(const struct blk *b, bool newest);
 
 /* Arguments of nbd-server-start: on a path, or on a descriptor that getfd named. */
 struct json_object *blkqmp_server_unix(const struct blk *b, const char *path);
@@ -52,9 +51,10 @@ MUST_CHECK bool blkqmp_count(struct json_object *blocks, unsigned *n, struct err
  * Errors: ERR_REFUSED "the disk set changed: ..."; ERR_PROTO. */
 MUST_CHECK bool blkqmp_verify(const struct blk *b, struct json_object *blocks,
                               uint64_t *dirty, struct err *e);
-/* Whether every disk has the bitmap of that generation. */
-bool blkqmp_has_generation(const struct blk *b, struct json_object *blocks,
-                           unsigned generation);
+/* How much the newest frozen bitmap marks on each disk.
+ * Errors: ERR_REFUSED "the disk set changed: ..."; ERR_PROTO. */
+MUST_CHECK bool blkqmp_frozen(const struct blk *b, struct json_object *blocks,
+                              uint64_t *bytes, struct err *e);
 /* Whether one bitmap of ->prefix is on every disk, of one generation and fit to be gone on
  * with: it records, nobody uses it, and it is as blkqmp_start() makes them.
  * Errors: ERR_REFUSED what is wrong; ERR_PROTO. */

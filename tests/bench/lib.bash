@@ -8,6 +8,7 @@
 #   table GROUP METRIC...     medians, extremes and ratios of a group's samples.  METRIC is
 #                             "KEY:LABEL:SCALE:DIGITS"; ratios are to the first method's
 #   samples_end METHOD...     the status of the part
+#   usr_tar BYTES             so much of this machine's /usr, files as every system has them
 BENCH_SRC=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 BENCH_BUILD=${SNM_BUILD:-$(cd "$BENCH_SRC/../.." && pwd)/build/release}
 SAMPLES=
@@ -45,6 +46,10 @@ interleave() {
             fi
         done
     done
+}
+
+usr_tar() {
+    { tar -C / -cf - usr/bin usr/lib usr/share 2> /dev/null || true; } | head -c "$1"
 }
 
 sample() { jq -c '{type: "sample"} + .' <<< "$1" >> "$SAMPLES"; }

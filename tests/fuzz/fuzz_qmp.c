@@ -34,7 +34,8 @@ static void disks(struct json_object *o)
     (void)!blkqmp_usage(&b, o, 0, &virtual_bytes, &allocated, &e);
     for (b.generation = 1; b.generation < 3; b.generation++) {
         json_object_put(blkqmp_rotate(&b));
-        json_object_put(blkqmp_unrotate(&b));
+        json_object_put(blkqmp_drop(&b, true));
+        (void)!blkqmp_frozen(&b, o, dirty, &e);
         json_object_put(blkqmp_export(&b, 0, true));
     }
 }

@@ -1,8 +1,8 @@
 /* format-disk - make a raw image such as the test guest wants: record.h
  *
- *   format-disk FILE DISK BYTES FILL_BYTES DISCARD(0|1)
+ *   format-disk FILE DISK BYTES FILL_BYTES DISCARD(0|1) [RING_BYTES]
  *
- * FILE is made anew, sparse; the seed is random.
+ * FILE is made anew, sparse; the seed is random.  RING_BYTES: what is written over and over.
  */
 #include "record.h"
 
@@ -40,14 +40,19 @@ int main(int argc, char **argv)
     struct superblock sb;
     uint64_t seed;
 
-    if (argc != 6) {
-        fprintf(stderr, "usage: format-disk FILE DISK BYTES FILL_BYTES DISCARD\n");
+    if (argc != 6 && argc != 7) {
+        fprintf(stderr,
+                "usage: format-disk FILE DISK BYTES FILL_BYTES DISCARD [RING]\n");
         return 2;
     }
     if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
         return 1;
     superblock_init(&sb, argv[2], strtoull(argv[3], NULL, 10),
                     strtoull(argv[4], NULL, 10), argv[5][0] == '1', seed);
+    if (argc == 7) {
+        sb.ring_slots = strtoull(argv[6], NULL, 10) / SLOT_BYTES;
+        superblock_seal(&sb);
+    }
     if (!superblock_valid(&sb)) {
         fprintf(stderr,
                 "format-disk: the size must be a multiple of %d and more than %d\n",

@@ -48,7 +48,7 @@ jq -es "map(select(.type == \"progress\" and .phase == \"memory\"))[0] | $types 
 for gauge in .disks[0] .ram; do
     jq -es "map(select(.type == \"progress\" and .phase == \"memory\"))[0] | $gauge | $types == {
         name: \"string\", size: \"number\", total: \"number\", done: \"number\",
-        dirty: \"number\", rate: \"number\", dirty_rate: \"number\", limit: \"null\" }" "$tmp/out" \
+        dirty: \"number\", hot: \"number\", rate: \"number\", dirty_rate: \"number\", limit: \"null\" }" "$tmp/out" \
         > /dev/null || failed "$gauge"
 done
 jq -es "map(select(.type == \"finding\"))[0] | $types == { type: \"string\",

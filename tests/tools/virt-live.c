@@ -382,10 +382,10 @@ static void blk_round(struct blk *b)
     CHECK(s.dirty == 128 << 10 && s.first == 1 << 20);
     expect_byte(nbd, 1 << 20, 17);
     bye(nbd);
-    CHECK(!blk_bitmap_drop(b, &e)); /* exported: busy */
+    CHECK(!blk_bitmap_drop(b, false, &e)); /* exported: busy */
     CHECK(blk_unexport(b, 0, &e));
     CHECK(blk_unexport(b, 0, &e)); /* not there: fine */
-    CHECK(blk_bitmap_drop(b, &e));
+    CHECK(blk_bitmap_drop(b, false, &e));
     dirty(b, 64 << 10, 0);
 }
 
@@ -395,10 +395,31 @@ static void blk_failed_round(struct blk *b)
     CHECK(blk_bitmaps_rotate(b, &e));
     guest_io(b, 1, "write -P 21 2M 64k");
     dirty(b, 0, 64 << 10);
-    CHECK(blk_bitmaps_unrotate(b, &e));
+    CHECK(blk_bitmaps_settle(b, &e));
     dirty(b, 64 << 10, 128 << 10);
     CHECK(blk_bitmaps_rotate(b, &e));
-    CHECK(blk_bitmap_drop(b, &e));
+    CHECK(blk_bitmap_drop(b, false, &e));
+    dirty(b, 0, 0);
+}
+
+/* What waits is marked by the bitmap of its round, which is held until the next one ended; a
+ * failure brings all of it back. */
+static void blk_held_round(struct blk *b)
+{
+    guest_io(b, 0, "write -P 22 1M 64k");
+    CHECK(blk_bitmaps_rotate(b, &e) && b->frozen[0] == 64 << 10 && b->frozen[1] == 0);
+    CHECK(blk_bitmap_drop(b, true, &e) && b->held);
+    guest_io(b, 1, "write -P 23 1M 128k");
+    CHECK(blk_bitmaps_rotate(b, &e) && b->frozen[0] == 0 && b->frozen[1] == 128 << 10);
+    guest_io(b, 0, "write -P 24 4M 64k");
+    CHECK(blk_bitmaps_settle(b, &e) && !b->held); /* in the middle of that round */
+    dirty(b, 128 << 10, 128 << 10);
+    CHECK(blk_bitmaps_rotate(b, &e) && blk_bitmap_drop(b, true, &e));
+    CHECK(blk_bitmaps_settle(b, &e)); /* between two rounds */
+    dirty(b, 128 << 10, 128 << 10);
+    CHECK(blk_bitmaps_rotate(b, &e) && blk_bitmap_drop(b, true, &e));
+    CHECK(blk_bitmaps_rotate(b, &e) && blk_bitmap_drop(b, false, &e) && !b->held);
+    CHECK(blk_bitmaps_settle(b, &e)); /* nothing is left of both */
     dirty(b, 0, 0);
 }
 
@@ -433,6 +454,7 @@ static int run_blk(struct virt *v, char **args)
     printf("socket %s set-active %d\n", b->sock, b->has_set_active);
     blk_round(b);
     blk_failed_round(b);
+    blk_held_round(b);
     blk_stuck_client(b);
     if (b->has_set_active)
         CHECK(blk_activate(b, 0, &e));
@@ -463,8 +485,8 @@ static int run_blk_each(struct virt *v, char **args)
                b->disks[i].node, (unsigned long long)size,
                (unsigned long long)bytes[i]);
     }
-    CHECK(blk_bitmaps_rotate(b, &e) && blk_bitmaps_unrotate(b, &e));
-    CHECK(blk_bitmaps_rotate(b, &e) && blk_bitmap_drop(b, &e));
+    CHECK(blk_bitmaps_rotate(b, &e) && blk_bitmaps_settle(b, &e));
+    CHECK(blk_bitmaps_rotate(b, &e) && blk_bitmap_drop(b, false, &e));
     CHECK(blk_cleanup(d, ID, &e));
     expect_clean(d);
     return 0;
@@ -572,7 +594,7 @@ static int run_blk_changed(struct virt *v, char **args)
 
     blk_start(d, b);
     CHECK(blk_bitmaps_start(b, &e));
-    CHECK(blk_bitmaps_rotate(b, &e) && blk_bitmap_drop(b, &e));
+    CHECK(blk_bitmaps_rotate(b, &e) && blk_bitmap_drop(b, false, &e));
     CHECK(blk_dirty(b, bytes, &e));
     CHECK(system(args[1]) == 0);
     CHECK(!blk_dirty(b, bytes, &e));

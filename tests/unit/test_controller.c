@@ -261,6 +261,60 @@ static void controller__clean_disks_need_no_round(void **state)
     assert_int_equal(first(&s), CONTROL_ROUND);
 }
 
+/* @left MiB wait, and @again more are dirty; as much is hot as waits. */
+static struct control_sample hot(double left, double again, double ram_mib)
+{
+    struct control_sample s = both(left + again, ram_mib);
+
+    s.disks[0].waits = s.disks[0].hot = (uint64_t)(left * MIB);
+    return s;
+}
+
+static void controller__what_waits_counts_but_needs_no_round(void **state)
+{
+    struct control_sample s = hot(6, 6, 30);
+    struct control c = fresh(CONTROL_ON_STALL_WAIT);
+    struct control_verdict v = step(&c, &s);
+
+    (void)state;
+    assert_int_equal(v.pause_ms, FIXED_MS + ROUND_MS + 60 + 60 + 300);
+    assert_int_equal(v.todo, CONTROL_WAIT);
+    s = hot(6, 15, 30); /* nine of the dirty ones are not hot: 90 ms */
+    v = step(&c, &s);
+    assert_int_equal(v.todo, CONTROL_ROUND);
+    assert_false(v.all);
+    s.disks[0].hot = 11 * MIB; /* more than half of what the budget leaves */
+    v = step(&c, &s);
+    assert_int_equal(v.todo, CONTROL_ROUND);
+    assert_true(v.all);
+}
+
+static void controller__what_waits_is_sent_where_only_it_is_too_much(void **state)
+{
+    struct control_sample s = hot(6, 6, 11);
+    struct control c = fresh(CONTROL_ON_STALL_WAIT);
+    const struct control_verdict v = step(&c, &s);
+
+    (void)state;
+    assert_int_equal(v.pause_ms, FIXED_MS + ROUND_MS + 60 + 60 + 110);
+    assert_int_equal(v.todo, CONTROL_ROUND);
+    assert_true(v.all);
+}
+
+static void controller__the_round_before_the_switch_is_of_all(void **state)
+{
+    struct control_sample s = hot(8, 8, 0);
+    struct control c = fresh(CONTROL_ON_STALL_WAIT);
+    struct control_verdict v = step(&c, &s);
+
+    (void)state;
+    assert_int_equal(v.todo, CONTROL_ROUND);
+    assert_true(v.all);
+    s = hot(0, 0, 0);
+    v = step(&c, &s);
+    assert_int_equal(v.todo, CONTROL_SWITCH);
+}
+
 static void controller__a_new_budget_counts_at_once(void **state)
 {
     struct control c = fresh(CONTROL_ON_STALL_WAIT);
@@ -505,6 +559,9 @@ int main(void)
         cmocka_unit_test(controller__missed_chances_make_it_quicker),
         cmocka_unit_test(controller__guest_stopped_by_qemu_switches),
         cmocka_unit_test(controller__clean_disks_need_no_round),
+        cmocka_unit_test(controller__what_waits_counts_but_needs_no_round),
+        cmocka_unit_test(controller__what_waits_is_sent_where_only_it_is_too_much),
+        cmocka_unit_test(controller__the_round_before_the_switch_is_of_all),
         cmocka_unit_test(controller__a_new_budget_counts_at_once),
         cmocka_unit_test(controller__held_stays_in_step_without_ram_and_without_end),
         cmocka_unit_test(controller__disks_that_write_much_get_their_share_of_the_link),

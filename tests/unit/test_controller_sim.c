@@ -4,7 +4,8 @@
  * rate times the part that is still clean.  RAM is the same with QEMU's passes: pages that
  * were dirtied show up when it looks, which it does when nearly nothing is left; if nearly
  * nothing was dirtied either, it stops the guest by itself.  A disk round and RAM share the
- * link evenly.  A failure prints the trace and the seed. */
+ * link evenly.  A small working set is hot after some rounds, all of it.  A failure prints the
+ * trace and the seed. */
 #include <math.h>
 #include <string.h>
 
@@ -17,6 +18,7 @@ enum {
     END_MS = 3600 * 1000, /* by then everything has ended */
     SWITCH_MS = 100,      /* what converge.c passes as fixed_ms */
     SEEDS = 60,           /* of each trace */
+    HOT_SET = 16000000,   /* bytes of the largest working set that is hot */
     DISK_STEPS = 5,
     CPU_STEPS = 4,
     TOLERANCE_MS = 60, /* of a steady guest's pause, beyond the budget */
@@ -45,7 +47,10 @@ struct sim {
     const struct trace *t;
     uint64_t seed;
     int64_t now, phase; /* ms; of bursts and of the link */
-    double dirty[2], limit[2];
+    double dirty[2], limit[2], waits[2];
+    double sent; /* by rounds */
+    unsigned rounds;
+    bool never_hot;
     double left, dirtied, ram_rate; /* RAM: to send, dirtied since the look */
     int64_t synced_at;
     uint64_t syncs;
@@ -141,14 +146,46 @@ static void pass_time(struct sim *s, double ms, bool round)
     }
 }
 
-static void round_sim(struct sim *s, struct control *c)
+static double hot(const struct sim *s, int i)
+{
+    const double set = s->t->disks[i].set;
+
+    return !s->never_hot && s->rounds >= 3 && set <= HOT_SET ? set : 0;
+}
+
+/* What is dirty or waits, or both: the same blocks with the chance that both have. */
+static double remains(const struct sim *s, int i)
+{
+    const double both =
+        s->waits[i] > 0 ? s->waits[i] * s->dirty[i] / s->t->disks[i].set : 0;
+
+    return s->dirty[i] + s->waits[i] - both;
+}
+
+/* The bitmaps are rotated: how much is to be copied, and what waits then. */
+static double rotate(struct sim *s, bool all)
+{
+    double bytes = 0;
+
+    for (int i = 0; i < 2; i++) {
+        const bool leave = !all && hot(s, i) > 0;
+
+        bytes += remains(s, i) - (leave ? s->dirty[i] : 0);
+        s->waits[i] = leave ? s->dirty[i] : 0;
+        s->dirty[i] = 0;
+    }
+    s->rounds++;
+    return bytes;
+}
+
+static void round_sim(struct sim *s, struct control *c, bool all)
 {
     const int64_t begun = s->now;
-    const double bytes = s->dirty[0] + s->dirty[1];
+    const double bytes = rotate(s, all);
     const double fixed = s->round_fixed * between(s, 1, 1.3);
     double left = bytes;
 
-    s->dirty[0] = s->dirty[1] = 0;
+    s->sent += bytes;
     pass_time(s, fixed, false);
     /* The rounds' own speed may change while they run. */
     while (left >= 1 && !s->stopped) {
@@ -170,8 +207,8 @@ static void round_sim(struct sim *s, struct control *c)
 
 static double pause_of(struct sim *s)
 {
-    const double bytes =
-        s->dirty[0] + s->dirty[1] + (s->ram && !s->stopped ? s->left + s->dirtied : 0);
+    const double bytes = remains(s, 0) + remains(s, 1) +
+                         (s->ram && !s->stopped ? s->left + s->dirtied : 0);
     double speed = link_now(s);
 
     if (s->t->disk_max > 0 && s->t->disk_max < speed)
@@ -184,7 +221,7 @@ static double pause_of(struct sim *s)
 struct outcome {
     enum control_do how;
     int64_t at, predicted;
-    double pause;
+    double pause, sent;
     int slows, missed;
     bool stopped;
 };
@@ -209,7 +246,9 @@ static void sample(struct sim *s, struct control_sample *out, uint64_t budget,
     };
     for (int i = 0; i < 2; i++)
         out->disks[i] = (struct control_disk){
-            .dirty = (uint64_t)s->dirty[i],
+            .dirty = (uint64_t)s->dirty[i] + (uint64_t)s->waits[i],
+            .hot = (uint64_t)hot(s, i),
+            .waits = (uint64_t)s->waits[i],
             .dirty_rate = writes(s, &s->t->disks[i]),
             .can_slow = s->disk_step[i] < DISK_STEPS,
         };
@@ -227,7 +266,7 @@ static void act(struct sim *s, struct control *c, const struct control_verdict *
 {
     switch (v->todo) {
     case CONTROL_ROUND:
-        round_sim(s, c);
+        round_sim(s, c, v->all);
         break;
     case CONTROL_RAM:
         s->ram = true;
@@ -250,11 +289,12 @@ static void act(struct sim *s, struct control *c, const struct control_verdict *
     s->ram_rate = ram_speed(s, v->todo == CONTROL_ROUND);
 }
 
-static struct outcome run(const struct trace *t, uint64_t seed,
-                          enum control_policy policy, uint64_t budget, int64_t timeout)
+static struct outcome run_hot(const struct trace *t, uint64_t seed,
+                              enum control_policy policy, uint64_t budget,
+                              int64_t timeout, bool never_hot)
 {
     const struct control_cfg cfg = { policy, SWITCH_MS, 10000 };
-    struct sim s = { .t = t, .seed = seed };
+    struct sim s = { .t = t, .seed = seed, .never_hot = never_hot };
     struct control_sample in;
     struct control_verdict v;
     struct control c;
@@ -284,7 +324,14 @@ static struct outcome run(const struct trace *t, uint64_t seed,
     out.predicted = v.pause_ms;
     out.stopped = s.stopped;
     out.pause = pause_of(&s);
+    out.sent = s.sent;
     return out;
+}
+
+static struct outcome run(const struct trace *t, uint64_t seed,
+                          enum control_policy policy, uint64_t budget, int64_t timeout)
+{
+    return run_hot(t, seed, policy, budget, timeout, false);
 }
 
 #define LINK (100.0 * MIB)
@@ -300,6 +347,10 @@ static const struct trace traces[] = {
       { 20e6, 200e6, 0, 0 }, 4e9, LINK, 0, 0, false, false },
     { "hot", { { 60e6, 4e6, 0, 0 } }, { 10e6, 5e6, 0, 0 }, 1e9, LINK, 0, 0,
       true, false },
+    { "spot", { { 20e6, 3e6, 0, 0 }, { 5e6, 0, 0, 0 } }, { 5e6, 100e6, 0, 0 }, 1e9,
+      LINK, 0, 0, true, true },
+    { "spot-slow", { { 5e6, 1e6, 0, 0 }, { 1e6, 0, 0, 0 } }, { 1e6, 10e6, 0, 0 }, 1e8,
+      12e6, 0, 0, true, true },
     { "memory", { { 2e6, 0, 0, 0 } }, { 300e6, 3e9, 0, 0 }, 4e9, LINK, 0, 0, false,
       false },
     { "fast", { { 150e6, 0, 0, 0 } }, { 10e6, 0, 0, 0 }, 1e9, LINK, 0, 0, false, false },
@@ -415,9 +466,36 @@ static void controller__throttling_moves_what_is_faster_than_the_link(void **sta
     }
 }
 
+/* Rounds that leave out what is hot send less, and the pause is no longer for it. */
+static void controller__what_is_hot_is_sent_less_often(void **state)
+{
+    (void)state;
+    for (int i = 0; i < TRACES; i++) {
+        double sent[2] = { 0 }, pause[2] = { 0 };
+
+        if (strncmp(traces[i].name, "spot", 4) != 0)
+            continue;
+        for (uint64_t seed = 1; seed <= SEEDS; seed++)
+            for (int never = 0; never < 2; never++) {
+                const struct trace t = traces[i];
+                const struct outcome o =
+                    run_hot(&t, seed, CONTROL_ON_STALL_ABORT, 500, 0, never);
+
+                HOLDS(o.how == CONTROL_SWITCH);
+                sent[never] += o.sent;
+                pause[never] += o.pause;
+            }
+        print_message("%s: rounds send %.2f of what they did, pauses %.2f\n",
+                      traces[i].name, sent[0] / sent[1], pause[0] / pause[1]);
+        assert_true(sent[0] < 0.8 * sent[1]);
+        assert_true(pause[0] < 1.1 * pause[1]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(controller__what_is_hot_is_sent_less_often),
         cmocka_unit_test(controller__waiting_ends_with_a_switch_or_the_time),
         cmocka_unit_test(controller__throttling_ends_and_keeps_the_budget),
         cmocka_unit_test(controller__suspending_always_ends_at_the_destination),

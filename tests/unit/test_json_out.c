@@ -29,9 +29,9 @@ static void json_out__progress_has_every_field(void **state)
         .dest = "hostb",
         .elapsed_ms = 1234,
         .round = 3,
-        .disks = { { "vda", 1000, 200, 50, 7, 2.6, 1.2, 9000 } },
+        .disks = { { "vda", 1000, 200, 50, 7, 5, 2.6, 1.2, 9000 } },
         .ndisks = 1,
-        .ram = { "RAM", 4000, 4000, 1000, 300, 10, 20, 0 },
+        .ram = { "RAM", 4000, 4000, 1000, 300, 0, 10, 20, 0 },
         .sent = 5,
         .sent_rate = 6,
         .ratio = 2.1,
@@ -53,10 +53,9 @@ static void json_out__progress_has_every_field(void **state)
         json_out_progress(&p),
         "{'type':'progress','phase':'memory','domain':'web01','destination':'hostb',"
         "'elapsed_ms':1234,'round':3,'disks':[{'name':'vda','size':1000,'total':200,"
-        "'done':50,'dirty':7,'rate':3,'dirty_rate':1,'limit':9000}],'ram':{'name':'RAM'"
-        ","
-        "'size':4000,'total':4000,'done':1000,'dirty':300,'rate':10,'dirty_rate':20,"
-        "'limit':null},"
+        "'done':50,'dirty':7,'hot':5,'rate':3,'dirty_rate':1,'limit':9000}],"
+        "'ram':{'name':'RAM','size':4000,'total':4000,'done':1000,'dirty':300,"
+        "'hot':0,'rate':10,'dirty_rate':20,'limit':null},"
         "'sent':5,'sent_rate':6,'ratio':2.10,'rtt_us':1240,"
         "'predicted_pause_ms':210,'budget_ms':300,'rate_limit':50000000,"
         "'guest_write_us':3100,'held':true,'eta_ms':90,"
@@ -79,7 +78,7 @@ static void json_out__unknown_is_null(void **state)
     assert_json(json_out_progress(&p),
                 "{'type':'progress','phase':'bulk','domain':'','destination':'',"
                 "'elapsed_ms':0,'round':0,'disks':[{'name':'vda','size':0,'total':0,"
-                "'done':0,'dirty':0,'rate':null,'dirty_rate':null,"
+                "'done':0,'dirty':0,'hot':0,'rate':null,'dirty_rate':null,"
                 "'limit':null}],'ram':null,"
                 "'sent':0,'sent_rate':0,'ratio':1.00,'rtt_us':null,"
                 "'predicted_pause_ms':null,'budget_ms':0,'rate_limit':0,"
@@ -280,9 +279,9 @@ static void json_out__progress_can_be_read_back(void **state)
         .dest = "hostb",
         .elapsed_ms = 1234,
         .round = 3,
-        .disks = { { "vda", 100, 90, 80, 7, 1e6, -1 } },
+        .disks = { { "vda", 100, 90, 80, 7, 6, 1e6, -1 } },
         .ndisks = 1,
-        .ram = { "RAM", 50, 40, 30, 10, 2e6, 3e6 },
+        .ram = { "RAM", 50, 40, 30, 10, 0, 2e6, 3e6 },
         .sent = 77,
         .sent_rate = 5e6,
         .ratio = 1.5,

@@ -114,6 +114,27 @@ static void render__memory_on_80_columns(void **state)
         "         ms\n");
 }
 
+static void render__what_is_hot_has_a_line(void **state)
+{
+    struct move_progress p = memory();
+
+    (void)state;
+    p.disks[0].hot = 3 * MIB;
+    p.disks[1].hot = MIB;
+    p.why[0] = '\0';
+    assert_live(&p, 80, 23, true,
+        "web01 → hostb  copying memory, disk round 2                               1m 12s\n"
+        "\n"
+        "                                  copied        left    copying at  guest writes\n"
+        "  vda    ━━━━━━━━━━━━─   99%     8.0 MiB    21.0 MiB    29.6 MiB/s     1.5 MiB/s\n"
+        "  vdb    ━━━━━━━━━━━━─   99%         0 B     1.0 MiB             -    12.0 KiB/s\n"
+        "  RAM    ━━━━━━━━━────   75%     3.0 GiB     1.0 GiB   110.0 MiB/s     8.0 MiB/s\n"
+        "\n"
+        "  link   57.0 MiB/s · 3.0 GiB sent · compressed 1.9x · round trip 1.2 ms\n"
+        "  pause  412 ms (300 ms allowed) · converging · switch in 13 s\n"
+        "  hot    4.0 MiB wait for the last round\n");
+}
+
 static void render__memory_on_120_columns(void **state)
 {
     const struct move_progress p = memory();
@@ -358,6 +379,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(render__bulk_on_80_columns),
         TEST(render__memory_on_80_columns),
+        TEST(render__what_is_hot_has_a_line),
         TEST(render__memory_on_120_columns),
         TEST(render__memory_on_40_columns),
         TEST(render__ascii_where_the_locale_is_not_utf8),

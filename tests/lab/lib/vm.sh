@@ -44,29 +44,30 @@ cache_mode() {
     echo "$mode"
 }
 
-# image_make FORMAT DISK SIZE FILL FILE
+# image_make FORMAT DISK SIZE FILL RING FILE
 image_make() {
-    local format=$1 disk=$2 size fill file=$5
+    local format=$1 disk=$2 size fill ring=$5 file=$6
     size=$(bytes_of "$3")
     fill=$(bytes_of "$4")
+    [ -z "$ring" ] || ring=$(bytes_of "$ring")
     if [ "$format" = raw ]; then
-        "$LAB_TOOLS/format-disk" "$file" "$disk" "$size" "$fill" "$VM_DISCARD"
+        "$LAB_TOOLS/format-disk" "$file" "$disk" "$size" "$fill" "$VM_DISCARD" ${ring:+"$ring"}
         return
     fi
-    "$LAB_TOOLS/format-disk" "$file.raw" "$disk" "$size" "$fill" "$VM_DISCARD"
+    "$LAB_TOOLS/format-disk" "$file.raw" "$disk" "$size" "$fill" "$VM_DISCARD" ${ring:+"$ring"}
     qemu-img convert -f raw -O "$format" "$file.raw" "$file"
     rm "$file.raw"
 }
 
-# disk_make NAME INDEX FORMAT:SIZE[:FILL]: the image, and its XML on stdout
+# disk_make NAME INDEX FORMAT:SIZE[:FILL[:RING]]: the image, and its XML on stdout
 disk_make() {
-    local name=$1 dev format size fill file
+    local name=$1 dev format size fill ring file
     dev=vd$(echo abcdefgh | cut -c "$(($2 + 1))")
-    IFS=: read -r format size fill <<< "$3"
+    IFS=: read -r format size fill ring <<< "$3"
     case $format in raw | qcow2) ;; *) die_usage "disk format raw or qcow2: $3" ;; esac
     file=$name-$dev.$format
     [ ! -e "$LAB_DIR/$VM_HOST/images/$file" ] || die "$file is there already"
-    image_make "$format" "$dev" "$size" "${fill:-0}" "$LAB_DIR/$VM_HOST/images/$file" ||
+    image_make "$format" "$dev" "$size" "${fill:-0}" "$ring" "$LAB_DIR/$VM_HOST/images/$file" ||
         die "cannot make $file"
     cat << END
     <disk type='file' device='disk'>
