@@ -563,6 +563,11 @@ static bool check_together(const struct opts *o, struct err *e)
             "without its disks is of no use");
         return err_next(e, "Give one of them, or none.");
     }
+    if (o->move.verify_later && o->move.remove_source_disks)
+        return err_set(
+            e, ERR_USAGE, 0,
+            "--verify-later and --remove-source-disks contradict each other: "
+            "nothing is left to compare with");
     if (o->move.forecast_ms > 0 && !o->move.check_only) {
         err_set(e, ERR_USAGE, 0, "--forecast goes with --check only");
         return err_next(e, "A move makes a forecast of its own when it begins.");

@@ -49,6 +49,7 @@ disturbed() {
     lab run a env SNMIGRATE_FAULT=verify.begun:delay-4000 snmigrate verify "$1" \
         > /dev/null 2> "$WORK/err" &
     job=$!
+    # shellcheck disable=SC2016 # not yet
     within 30 eval '[ "$(exports '"$1"')" != 0 ]'
     lab run "$3" pkill "-$4" -f "$5"
     wait $job || status=$?
