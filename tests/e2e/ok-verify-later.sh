@@ -43,14 +43,19 @@ nothing_but() {
     done)"
 }
 
-# disturbed VM WANTED-STATUS HOST SIGNAL PATTERN: when the exports are there
+# begin_verify VM: in the background; the exports are there, and stay for a while
+begin_verify() {
+    lab run a env SNMIGRATE_FAULT=verify.begun:delay-5000 snmigrate verify "$1" \
+        > /dev/null 2> "$WORK/begun" &
+    job=$!
+    # shellcheck disable=SC2016 # eval expands it
+    within 30 eval '[ "$(exports '"$1"')" != 0 ]'
+}
+
+# disturbed VM WANTED-STATUS HOST SIGNAL PATTERN
 disturbed() {
     local status=0
-    lab run a env SNMIGRATE_FAULT=verify.begun:delay-4000 snmigrate verify "$1" \
-        > /dev/null 2> "$WORK/err" &
-    job=$!
-    # shellcheck disable=SC2016 # not yet
-    within 30 eval '[ "$(exports '"$1"')" != 0 ]'
+    begin_verify "$1"
     lab run "$3" pkill "-$4" -f "$5"
     wait $job || status=$?
     holds "status $2" $status = "$2"
@@ -60,7 +65,7 @@ disturbed() {
 arrived() {
     expect_status 0
     judge_but 'FAIL I7 bitmap, export, throttle or job left on b:' --budget 1000
-    echo "ok   pause $(result .pause_ms) ms: $(result .pause)"
+    echo "ok   pause $(result .pause_ms) ms; $(grep -o 'its writes are marked.*' "$ATTEMPT/stderr")"
 }
 
 # spoil VM BLOCK: one byte of the old image
@@ -77,7 +82,7 @@ lab vm wait busy
 lab vm wait quiet
 
 echo "== a guest that goes on writing, and is marked"
-move busy --verify full --verify-later --max-downtime 1s --disks-to /var/lib/images
+move busy -vv --verify full --verify-later --max-downtime 1s --disks-to /var/lib/images
 arrived
 holds "each disk has a digest" \
     "$(result '[.disks[].verified | select(.digest | test("^[0-9a-f]{32}$"))] | length')" = 2
@@ -89,7 +94,7 @@ holds "that differs from nothing else" "$(found '[.disks[].differing] | add')" =
 nothing_but busy 2
 
 echo "== a byte is spoilt, of a guest that writes nothing"
-move quiet --verify full --verify-later --max-downtime 1s --disks-to /var/lib/images
+move quiet -vv --verify full --verify-later --max-downtime 1s --disks-to /var/lib/images
 arrived
 verify 0 quiet
 holds "its digest is that of the move" "$(found '.disks[0].digest')" = \
@@ -115,6 +120,9 @@ nothing_but busy 2
 
 echo "== refused"
 refused "no finished move of 'nobody'" nobody
+begin_verify quiet
+refused 'another snmigrate is moving' quiet
+wait $job || true
 mv "$LAB_DIR/a/images/quiet-vda.raw" "$WORK/away"
 refused 'disk vda: /var/lib/images/quiet-vda.raw: No such file' quiet
 mv "$WORK/away" "$LAB_DIR/a/images/quiet-vda.raw"
