@@ -14,12 +14,11 @@
 #include "base/unix.h"
 
 enum {
-    HEAD = 32,       /* bytes of a question without its ranges */
-    RANGE = 16,      /* of one of them */
-    TEXT_MAX = 500,  /* of a failure; a longer one is cut */
-    BUFFER = 65536,  /* of an answer, at either end; holds any record */
-    CONNECTIONS = 2, /* to the server that is asked */
-    REQUESTS = 8,
+    HEAD = 32,               /* bytes of a question without its ranges */
+    RANGE = 16,              /* of one of them */
+    TEXT_MAX = 500,          /* of a failure; a longer one is cut */
+    BUFFER = 65536,          /* of an answer, at either end; holds any record */
+    CONNECTIONS = 2,         /* to the server that is asked */
     MUTE_MS = 5 * 60 * 1000, /* a full buffer of answers is 250 MiB of reading */
 };
 
@@ -221,7 +220,6 @@ bool digest_wire_serve(int fd, const struct mirror_side *side, struct err *e)
                                         .nranges = q.nranges,
                                         .block = q.block,
                                         .connections = CONNECTIONS,
-                                        .requests = REQUESTS,
                                         .emit = tell,
                                         .ctx = t };
 

@@ -21,8 +21,10 @@ static_assert(sizeof(XXH128_canonical_t) == DIGEST_LEN, "the digest is XXH3-128'
 
 enum {
     /* Enough to keep a server busy; of more the buffers would leave the CPU's caches before
-     * they are digested (tests/bench/verify). */
+     * they are digested (tests/bench/verify).  Small blocks cost more for each, and less
+     * memory. */
     REQUESTS_DEFAULT = 4,
+    REQUESTS_SMALL = 8, /* of blocks below DIGEST_BLOCK */
     CONNECTIONS_MIN = 2,
     PAGE = 4096,
     /* Digests that are known or on their way, for each that is being read: one slow answer
@@ -114,10 +116,16 @@ static bool job_connect(struct job *j, struct err *e)
                    cfg->name);
 }
 
+static unsigned requests(const struct job *j)
+{
+    if (j->cfg->requests != 0)
+        return j->cfg->requests;
+    return j->block < DIGEST_BLOCK ? REQUESTS_SMALL : REQUESTS_DEFAULT;
+}
+
 static bool job_alloc(struct job *j, struct err *e)
 {
-    j->nslots =
-        j->ndisks * (j->cfg->requests ? j->cfg->requests : (unsigned)REQUESTS_DEFAULT);
+    j->nslots = j->ndisks * requests(j);
     j->nrecords = RECORDS_PER_SLOT * j->nslots;
     j->slots = calloc(j->nslots, sizeof *j->slots);
     j->records = calloc(j->nrecords, sizeof *j->records);

@@ -52,7 +52,8 @@ struct digest_cfg {
     uint64_t start; /* of the whole disk: all before it is left out; of whole blocks */
     uint32_t block; /* a power of two from MIRROR_BLOCK on; 0: DIGEST_BLOCK */
     unsigned connections; /* at most; 0: one for two CPUs, 2 to 4 */
-    unsigned requests;    /* in flight on each connection; 0: 4 */
+    unsigned requests;    /* in flight on each connection; 0: 4, of smaller blocks than
+                             DIGEST_BLOCK 8 */
     const struct cancel *cancel;
     const struct cancel
         *stop;        /* ends it as ->cancel does, once connected; may be NULL */
@@ -99,6 +100,9 @@ void digest_shut(struct digest_queue *q);
 
 struct digest_diff {
     void (*differs)(void *ctx, uint64_t off, uint64_t len); /* neighbours as one */
+    /* A block, or a stretch of zeroes, that is alike; all before it that differs has been
+     * told.  Both in one ascending order.  NULL: nobody wants to know. */
+    void (*alike)(void *ctx, const struct digest *d);
     void *ctx;
     counter *compared;    /* bytes; may be NULL */
     uint64_t stretch_max; /* bytes; longer ones are told in parts.  0: however long */
@@ -108,5 +112,20 @@ struct digest_diff {
  * known by who pushed.  Errors: ERR_PROTO they are not of the same blocks. */
 MUST_CHECK bool digest_compare(struct digest_queue *a, struct digest_queue *b,
                                const struct digest_diff *diff, struct err *e);
+
+/* --- one digest of many --- */
+
+/* XXH3-128 over blocks of @block bytes in the order in which they are given: for each its
+ * offset and length (64 bits, big-endian) and its digest, which is 0 where it reads as
+ * zeroes.  The same blocks give the same digest, in whatever stretches their zeroes come. */
+struct digest_fold;
+/* @block: as of digest_cfg.  NULL: out of memory. */
+struct digest_fold *digest_fold_new(uint32_t block);
+void digest_fold_add(struct digest_fold *f, const struct digest *d);
+/* Of what was given so far. */
+void digest_fold_sum(const struct digest_fold *f, uint8_t out[DIGEST_LEN]);
+void digest_fold_free(struct digest_fold *f);
+/* In hex, as people compare it. */
+void digest_hex(const uint8_t sum[DIGEST_LEN], char out[2 * DIGEST_LEN + 1]);
 
 #endif

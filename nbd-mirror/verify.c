@@ -79,6 +79,13 @@ static void on_differs(void *ctx, uint64_t off, uint64_t len)
         v->ranges[v->nranges - 1].len = off + len - v->ranges[v->nranges - 1].off;
 }
 
+static void on_alike(void *ctx, const struct digest *d)
+{
+    struct verify *v = ctx;
+
+    v->cfg->alike(v->cfg->ctx, d);
+}
+
 /* The error of who failed by itself, not because another had. */
 static bool jobs_err(const struct side_job *j, const struct err *comparing,
                      struct err *e)
@@ -105,7 +112,11 @@ static bool sizes_alike(const struct side_job *j, struct err *e)
 static bool jobs_run(struct verify *v, struct side_job *j, struct err *e)
 {
     counter *const compared = (counter *)v->cfg->compared;
-    const struct digest_diff diff = { on_differs, v, compared, v->cfg->stretch_max };
+    const struct digest_diff diff = { .differs = on_differs,
+                                      .alike = v->cfg->alike != NULL ? on_alike : NULL,
+                                      .ctx = v,
+                                      .compared = compared,
+                                      .stretch_max = v->cfg->stretch_max };
     struct err why = { 0 };
 
     if (!side_start(&j[0], e))
@@ -165,6 +176,8 @@ static bool compare(struct verify *v, const struct mirror_side *src,
                                         .ctx = &j[i].queue,
                                         .read = &j[i].read };
     }
+    j[0].elsewhere = cfg->src_digests;
+    j[0].elsewhere_ctx = cfg->src_ctx;
     j[1].elsewhere = cfg->dst_digests;
     j[1].elsewhere_ctx = cfg->dst_ctx;
     v->out->differ = v->out->stretches = 0;
@@ -233,6 +246,7 @@ static bool repair(struct verify *v, const struct mirror_cfg *how,
     for (size_t i = 0; i < v->nranges; i++)
         v->out->repaired += v->ranges[i].len;
     again.compared = NULL;
+    again.alike = NULL;
     again.size = v->out->size; /* the ranges are of that */
     return compare(&after, src, dst, v->ranges, v->nranges, e)
                ? true

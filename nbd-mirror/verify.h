@@ -11,6 +11,7 @@
 
 #include "nbd-mirror/mirror.h"
 
+struct digest;
 struct digest_cfg;
 
 struct verify_cfg {
@@ -18,11 +19,14 @@ struct verify_cfg {
     uint64_t size;    /* what both exports must have, or MIRROR_SIZE_DST: any, alike */
     uint32_t block;   /* bytes compared at a time; a power of two, 64 KiB to 32 MiB;
                              0: 256 KiB */
-    unsigned connections;        /* to each side; at most 16; 0: as digest.h */
-    unsigned requests;           /* in flight on each of them; at most 256; 0: 4 */
+    unsigned connections; /* to each side; at most 16; 0: as digest.h */
+    unsigned requests;    /* in flight on each of them; at most 256; 0: as digest.h */
     const struct cancel *cancel; /* borrowed; may be NULL */
     /* Called for every stretch of blocks that differ, in ascending order; may be NULL. */
     void (*differs)(void *ctx, uint64_t off, uint64_t len);
+    /* The rest: blocks and stretches of zeroes that are alike, when all before them has been
+     * told; may be NULL. */
+    void (*alike)(void *ctx, const struct digest *d);
     void *ctx;
     uint64_t
         stretch_max; /* bytes; ->differs is told of longer ones in parts.  0: not */
@@ -31,8 +35,11 @@ struct verify_cfg {
     const struct mirror_range *ranges;
     size_t nranges;
     uint64_t start;
-    /* Where the destination is digested elsewhere: emit what digest_export() would, from a
-     * thread of its own, and end when told to.  Then there is no @dst.  NULL: here. */
+    /* Where a side is digested elsewhere: emit what digest_export() would, from a thread of
+     * its own, and end when told to.  Then there is no @src, no @dst.  NULL: here. */
+    bool (*src_digests)(void *ctx, const struct digest_cfg *cfg, uint64_t *size,
+                        struct err *e);
+    void *src_ctx;
     bool (*dst_digests)(void *ctx, const struct digest_cfg *cfg, uint64_t *size,
                         struct err *e);
     void *dst_ctx;

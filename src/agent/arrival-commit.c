@@ -86,6 +86,24 @@ static void enter_running(struct arrival *a)
     arrival_move(a, ARRIVAL_RUNNING);
 }
 
+void arrival_want_marks(struct arrival *a)
+{
+    LOCK_SCOPE(&a->lock);
+    a->want_marks = true;
+}
+
+/* Inside the guest's pause, because libvirt lets nobody speak to an incoming QEMU. */
+static void mark(struct arrival *a)
+{
+    const int64_t begin = clock_ms();
+
+    if (!a->want_marks || a->marked)
+        return;
+    a->marked = a->ops->mark(a->guest, a->id, &a->unmarked);
+    log_debug("guest", "its writes are%s marked, which took %lldms",
+              a->marked ? "" : " not", (long long)(clock_ms() - begin));
+}
+
 static bool commit(struct arrival *a, bool run, int64_t since_ms, struct err *e)
 {
     struct guest_look now = { 0 };
@@ -97,6 +115,8 @@ static bool commit(struct arrival *a, bool run, int64_t since_ms, struct err *e)
         return false;
     if (!fault_point("agent.committed", e))
         return false;
+    if (guest_is_ready(&now))
+        mark(a);
     if (run && guest_is_ready(&now) && !resume(a, &now, e))
         return false;
     if (run && now.run != VDOM_RUNNING)

@@ -44,7 +44,7 @@ bool arrival_digest(struct arrival *a, const char *target, int *fd, struct err *
     LOCK_SCOPE(&a->lock);
 
     const struct writer *const w = writer_of(a, target, "digested", e);
-    return w != NULL && digests_open(w->sock, fd, e);
+    return w != NULL && digests_open(w->sock, "", fd, e);
 }
 
 /* All are told to end, then each is waited for; the first failure wins. */

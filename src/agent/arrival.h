@@ -77,6 +77,8 @@ struct arrival {
     struct guest *guest; /* NULL: not connected */
     uint64_t ran_ms;     /* RUNNING: what COMMIT answered */
     char ran_state[16];
+    bool want_marks, marked; /* what the guest writes here is to be, is told apart; */
+    struct err unmarked;     /* why not */
 
     pthread_mutex_t ram_lock; /* guards these; never held while waiting */
     struct hold *hold;        /* NULL: no RAM stream so far */
@@ -123,6 +125,9 @@ MUST_CHECK bool arrival_release(struct arrival *a, struct err *e);
  * not take "running" is a warning only. */
 MUST_CHECK bool arrival_commit(struct arrival *a, bool run, int64_t since_ms,
                                struct err *e);
+/* Before arrival_commit(): a bitmap is to be on every disk from before the guest's first
+ * write here.  If none can be made it is only told: the guest waits. */
+void arrival_want_marks(struct arrival *a);
 /* RUNNING: once the guest runs, tell the network where it is, and set its clock if
  * @set_time.  Neither fails the move: @done and @failed are arrays that get a text each.
  * A guest agent that hangs holds up nobody: the lock is not kept. */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/inspect.h"
 #include "base/mem.h"
 
 enum {
@@ -14,6 +15,7 @@ enum {
 
 struct arrivals {
     const struct guest_ops *ops;
+    struct inspect *inspect;
     pthread_mutex_t load; /* one loads at a time; taken before ->lock */
     pthread_mutex_t lock; /* guards these */
     struct arrival *list; /* newest first */
@@ -26,6 +28,11 @@ struct arrivals *arrivals_new(const struct guest_ops *ops)
 
     if (s == NULL)
         return NULL;
+    s->inspect = inspect_new();
+    if (s->inspect == NULL) {
+        free(s);
+        return NULL;
+    }
     s->ops = ops;
     pthread_mutex_init(&s->load, NULL);
     pthread_mutex_init(&s->lock, NULL);
@@ -35,6 +42,11 @@ struct arrivals *arrivals_new(const struct guest_ops *ops)
 const struct guest_ops *arrivals_ops(const struct arrivals *s)
 {
     return s->ops;
+}
+
+struct inspect *arrivals_inspect(struct arrivals *s)
+{
+    return s->inspect;
 }
 
 static struct arrival *find_locked(struct arrivals *s, const char *id)
@@ -105,6 +117,7 @@ void arrivals_free(struct arrivals *s)
         next = a->next;
         arrival_free(a);
     }
+    inspect_free(s->inspect);
     pthread_mutex_destroy(&s->load);
     pthread_mutex_destroy(&s->lock);
     free(s);

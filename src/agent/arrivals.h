@@ -9,9 +9,12 @@
 #include "agent/arrival.h"
 
 struct arrivals;
+struct inspect;
 
 struct arrivals *arrivals_new(const struct guest_ops *ops); /* NULL: out of memory */
 const struct guest_ops *arrivals_ops(const struct arrivals *s);
+/* For "snmigrate verify"; never NULL. */
+struct inspect *arrivals_inspect(struct arrivals *s);
 
 /* The newest with that id that this process has; NULL: none. */
 struct arrival *arrivals_find(struct arrivals *s, const char *id);

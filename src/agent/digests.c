@@ -12,7 +12,7 @@
 
 struct digests {
     int fd;
-    char sock[PATHS_SOCK_MAX];
+    char sock[PATHS_SOCK_MAX], name[64];
 };
 
 static bool dial(void *ctx, int *fd, struct err *e)
@@ -23,7 +23,7 @@ static bool dial(void *ctx, int *fd, struct err *e)
 static void *answer(void *arg)
 {
     struct digests *const d = arg;
-    const struct mirror_side side = { dial, d->sock, "" };
+    const struct mirror_side side = { dial, d->sock, d->name };
     struct err e;
 
     if (!digest_wire_serve(d->fd, &side, &e))
@@ -33,7 +33,7 @@ static void *answer(void *arg)
     return NULL;
 }
 
-bool digests_open(const char *sock, int *fd, struct err *e)
+bool digests_open(const char *sock, const char *name_of_export, int *fd, struct err *e)
 {
     struct digests *const d = malloc(sizeof *d);
     pthread_attr_t attr;
@@ -43,6 +43,7 @@ bool digests_open(const char *sock, int *fd, struct err *e)
     if (d == NULL)
         return err_set(e, ERR_SYS, ENOMEM, "digests");
     snprintf(d->sock, sizeof d->sock, "%s", sock);
+    snprintf(d->name, sizeof d->name, "%s", name_of_export);
     if (!unix_pair(pair, e)) {
         free(d);
         return false;

@@ -5,8 +5,10 @@
 #include "base/err.h"
 
 /* A socket on which one question of digest-wire.h is answered, by a thread of its own that
- * reads through the writer at @sock, and so sees all that was written; owned by the caller.
- * It ends with the answer, with that socket, or with the writer. */
-MUST_CHECK bool digests_open(const char *sock, int *fd, struct err *e);
+ * reads @name_of_export ("": the default) through the NBD server at @sock, and so sees all
+ * that was written through it; owned by the caller.  It ends with the answer, with that
+ * socket, or with the server. */
+MUST_CHECK bool digests_open(const char *sock, const char *name_of_export, int *fd,
+                             struct err *e);
 
 #endif

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "virt/blk.h"
 
 enum { OPEN_MS = 5000, OPEN_AGAIN_MS = 200 };
 
@@ -149,6 +150,19 @@ static bool libvirt_resume(struct guest *g, struct err *e)
     return g->dom != NULL ? vdom_resume(g->dom, e) : gone(g, e);
 }
 
+static bool libvirt_mark(struct guest *g, const char *id, struct err *e)
+{
+    AUTO(dominfo_fini) struct dominfo info = { 0 };
+    AUTO(mem_free) char *xml = NULL;
+
+    if (!find(g, e))
+        return false;
+    if (g->dom == NULL)
+        return gone(g, e);
+    return vdom_xml(g->dom, VDOM_XML_LIVE, &xml, e) &&
+           domxml_parse(xml, &info, NULL, e) && blk_mark(g->dom, id, &info, e);
+}
+
 static bool libvirt_remove(struct guest *g, bool undefine, struct err *e)
 {
     if (!find(g, e))
@@ -196,6 +210,7 @@ const struct guest_ops guest_libvirt = {
     .look = libvirt_look,
     .wait = libvirt_wait,
     .resume = libvirt_resume,
+    .mark = libvirt_mark,
     .remove = libvirt_remove,
     .autostart = libvirt_autostart,
     .announce = libvirt_announce,

@@ -28,6 +28,8 @@ struct guest_ops {
     /* Sleep until something may have changed, at most @ms. */
     void (*wait)(struct guest *g, int ms);
     bool (*resume)(struct guest *g, struct err *e);
+    /* What it writes from here on is marked on every disk, for the move @id. */
+    bool (*mark)(struct guest *g, const char *id, struct err *e);
     /* Kill it where it is active; @undefine: forget it, too.  Not there is success. */
     bool (*remove)(struct guest *g, bool undefine, struct err *e);
     bool (*autostart)(struct guest *g, bool on, struct err *e);

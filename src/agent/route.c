@@ -8,6 +8,7 @@
 #include "agent/agent.h"
 #include "agent/check.h"
 #include "agent/hold.h"
+#include "agent/inspect.h"
 #include "agent/probe.h"
 #include "base/clock.h"
 #include "base/fault.h"
@@ -260,13 +261,21 @@ static bool post_commit(const struct request *r, struct json_object **reply,
                         struct err *e)
 {
     struct arrival *a;
-    bool run;
+    bool run, mark = false;
 
-    if (!json_get_bool(r->body, "run", &run, e) || !the_move(r, &a, e) ||
-        !arrival_commit(a, run, r->since_ms, e))
+    if (!json_get_bool(r->body, "run", &run, e) ||
+        (json_has(r->body, "mark") && !json_get_bool(r->body, "mark", &mark, e)) ||
+        !the_move(r, &a, e))
+        return false;
+    if (mark)
+        arrival_want_marks(a);
+    if (!arrival_commit(a, run, r->since_ms, e))
         return false;
     *reply =
         json_add_u64(json_add_str(json_new(), "state", a->ran_state), "ms", a->ran_ms);
+    if (mark)
+        json_add_str(json_add_bool(*reply, "marked", a->marked), "why",
+                     a->unmarked.msg);
     return true;
 }
 
@@ -339,6 +348,27 @@ static bool delete_move(const struct request *r, struct json_object **reply,
     return true;
 }
 
+/* ---- comparing the disks of a move that is over ------------------------------------------- */
+
+static bool post_verify(const struct request *r, struct json_object **reply,
+                        struct err *e)
+{
+    return inspect_begin(arrivals_inspect(r->all), r->id, r->body, reply, e);
+}
+
+static bool post_verify_marks(const struct request *r, struct json_object **reply,
+                              struct err *e)
+{
+    return inspect_marks(arrivals_inspect(r->all), r->id, reply, e);
+}
+
+static bool post_verify_end(const struct request *r, struct json_object **reply,
+                            struct err *e)
+{
+    (void)reply;
+    return inspect_end(arrivals_inspect(r->all), r->id, r->body, e);
+}
+
 /* ---- the tables --------------------------------------------------------------------------- */
 
 /* clang-format off */
@@ -361,6 +391,9 @@ static const struct route {
     { "POST",   "/moves/*/greet",     true,  post_greet },
     { "POST",   "/moves/*/finish",    true,  post_finish },
     { "DELETE", "/moves/*",           false, delete_move },
+    { "POST",   "/verify/*",          true,  post_verify },
+    { "POST",   "/verify/*/marks",    false, post_verify_marks },
+    { "POST",   "/verify/*/end",      true,  post_verify_end },
 };
 /* clang-format on */
 
@@ -417,7 +450,16 @@ static bool number(const char *s, uint64_t *out)
     return strcmp(back, s) == 0;
 }
 
-/* "disk/ID/TARGET", "digest/ID/TARGET", "ram/ID", "ram/ID/STREAM", "libvirt", "probe" */
+/* Of a move that is over, for "snmigrate verify". */
+static bool open_inspected(struct inspect *s, const char *what, const char *target,
+                           int *fd, struct err *e)
+{
+    return strcmp(what, "marks") == 0 ? inspect_connect(s, target, fd, e)
+                                      : inspect_digest(s, target, fd, e);
+}
+
+/* "disk/ID/TARGET", "digest/ID/TARGET", "marks/ID/TARGET", "ram/ID", "ram/ID/STREAM",
+ * "libvirt", "probe" */
 bool route_channel(void *ctx, const char *path, int *fd, struct err *e)
 {
     char id[PATHS_ID_LEN + 1], what[7] = "", rest[64] = "";
@@ -431,6 +473,9 @@ bool route_channel(void *ctx, const char *path, int *fd, struct err *e)
     if (n < 2 || !paths_id_ok(id) ||
         strlen(path) != strlen(what) + 1 + strlen(id) + (n == 3 ? 1 + strlen(rest) : 0))
         return err_set(e, ERR_PROTO, 0, "no such channel: %.100s", path);
+    const bool reads = strcmp(what, "digest") == 0 || strcmp(what, "marks") == 0;
+    if (reads && n == 3 && inspect_is(arrivals_inspect(ctx), id))
+        return open_inspected(arrivals_inspect(ctx), what, rest, fd, e);
     struct arrival *const a = arrivals_find(ctx, id);
     if (a == NULL)
         return absent(id, e);

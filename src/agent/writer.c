@@ -84,14 +84,15 @@ static bool fail_status(const struct writer *w, int status, struct err *e)
  * O_DIRECT writes, for the file would grow.  Threads rather than Linux AIO or io_uring:
  * those save up to 0.2 s of CPU per GiB, but tearing an AIO context down takes the kernel
  * 30 ms of the pause, and io_uring is switched off on many hosts. */
-static bool can_direct(const struct image *im)
+static bool can_direct(const struct writer *w, const struct image *im)
 {
     char path[40];
 
     if (strcmp(im->format, "raw") == 0 && im->size % DIRECT_ALIGN != 0)
         return false;
     snprintf(path, sizeof path, "/proc/self/fd/%d", im->fd);
-    AUTO(fd_close) int fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+    AUTO(fd_close)
+    int fd = open(path, (w->read_only ? O_RDONLY : O_RDWR) | O_DIRECT | O_CLOEXEC);
     return fd >= 0;
 }
 
@@ -107,9 +108,10 @@ static bool spawn(struct writer *w, const struct image *im, const char *pid_file
                                  "--persistent",
                                  shared,
                                  format,
-                                 can_direct(im) ? "--cache=none" : "--cache=writeback",
+                                 can_direct(w, im) ? "--cache=none"
+                                                   : "--cache=writeback",
                                  "--aio=threads",
-                                 "--discard=unmap",
+                                 w->read_only ? "--read-only" : "--discard=unmap",
                                  "--detect-zeroes=off",
                                  pid,
                                  sock,
@@ -148,12 +150,13 @@ static bool wait_ready(struct writer *w, const char *pid_file, struct err *e)
     return true;
 }
 
-bool writer_start(struct writer *w, const struct image *im, const char *run_dir,
-                  int lock, struct err *e)
+static bool start(struct writer *w, const struct image *im, const char *run_dir,
+                  int lock, bool read_only, struct err *e)
 {
     char pid_file[PATHS_MAX];
 
     *w = (struct writer)WRITER_NONE;
+    w->read_only = read_only;
     snprintf(w->target, sizeof w->target, "%s", im->target);
     snprintf(w->sock, sizeof w->sock, "%s/%s.sock", run_dir, im->target);
     snprintf(pid_file, sizeof pid_file, "%s/%s.pid", run_dir, im->target);
@@ -162,6 +165,18 @@ bool writer_start(struct writer *w, const struct image *im, const char *run_dir,
         return true;
     writer_kill(w);
     return false;
+}
+
+bool writer_start(struct writer *w, const struct image *im, const char *run_dir,
+                  int lock, struct err *e)
+{
+    return start(w, im, run_dir, lock, false, e);
+}
+
+bool writer_start_reader(struct writer *w, const struct image *im, const char *run_dir,
+                         struct err *e)
+{
+    return start(w, im, run_dir, -1, true, e);
 }
 
 /* ---- use and end --------------------------------------------------------------------- */

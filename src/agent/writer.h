@@ -13,6 +13,7 @@
 struct writer {
     char target[32];
     char sock[PATHS_SOCK_MAX]; /* where it listens */
+    bool read_only;
     struct proc proc;
     int said; /* what it wrote on stderr, a memory file; -1: none */
 };
@@ -26,6 +27,10 @@ struct writer {
  * Errors: ERR_SYS with its own words. */
 MUST_CHECK bool writer_start(struct writer *w, const struct image *im,
                              const char *run_dir, int lock, struct err *e);
+/* The same of an image that is only to be read; ->fd of @im need not be writable.  It keeps
+ * others from writing to a qcow2 image meanwhile, as QEMU's locks go. */
+MUST_CHECK bool writer_start_reader(struct writer *w, const struct image *im,
+                                    const char *run_dir, struct err *e);
 /* A new NBD connection, owned by the caller.  Thread: any.  Errors: ERR_SYS, with the
  * words of a writer that has died. */
 MUST_CHECK bool writer_connect(const struct writer *w, int *fd, struct err *e);

@@ -32,6 +32,7 @@
 #include "cli/json_out.h"
 #include "cli/list.h"
 #include "cli/opts.h"
+#include "cli/recheck.h"
 #include "cli/recover.h"
 #include "cli/remote.h"
 #include "cli/report.h"
@@ -278,6 +279,8 @@ int cli_main(int argc, char **argv)
         return list_main(argc - 1, argv + 1, c.utf8);
     if (argc > 1 && strcmp(argv[1], "discard") == 0)
         return discard_main(argc - 1, argv + 1, c.utf8);
+    if (argc > 1 && strcmp(argv[1], "verify") == 0)
+        return recheck_main(argc - 1, argv + 1, c.utf8);
     if (!opts_parse(argc, argv, &c.opts, &e))
         return say_error(&c, &e, STATUS_USAGE);
     return c.opts.help || c.opts.version ? run_help(&c.opts) : run_move(&c);

@@ -213,6 +213,18 @@ static struct json_object *kept(const struct move_result *r)
                               r->kept_size);
 }
 
+/* Of one disk, or of all where there is no digest; null: nothing was compared. */
+static struct json_object *verified(const struct move_verified *v)
+{
+    if (!v->done)
+        return NULL;
+
+    struct json_object *const o = json_new();
+    json_add_u64(json_add_u64(o, "compared", v->compared), "alike", v->alike);
+    json_add_u64(json_add_u64(o, "differing", v->differing), "repaired", v->repaired);
+    return v->digest[0] != '\0' ? json_add_str(o, "digest", v->digest) : o;
+}
+
 static struct json_object *disks(const struct move_result *r)
 {
     struct json_object *const a = json_object_new_array();
@@ -225,20 +237,10 @@ static struct json_object *disks(const struct move_result *r)
         add_clean(d, "destination_path", r->disks[i].dst);
         add_clean(d, "format", r->disks[i].format);
         json_add_u64(d, "size", r->disks[i].size);
+        json_object_object_add(d, "verified", verified(&r->disks[i].verified));
         json_object_array_add(a, d);
     }
     return a;
-}
-
-static struct json_object *verified(const struct move_verified *v)
-{
-    if (!v->done)
-        return NULL;
-
-    struct json_object *const o = json_new();
-    json_add_u64(o, "compared", v->compared);
-    json_add_u64(o, "differing", v->differing);
-    return json_add_u64(o, "repaired", v->repaired);
 }
 
 struct json_object *json_out_result(const struct move_cfg *cfg,

@@ -57,6 +57,9 @@ void list_state(char out[500], const struct inventory_move *m)
     case INVENTORY_EMPTY:
         snprintf(out, 500, "nothing was begun: an empty journal");
         break;
+    case INVENTORY_MOVED:
+        snprintf(out, 500, "moved");
+        break;
     default:
         snprintf(out, 500, "unreadable: %s", m->why);
     }
@@ -95,6 +98,8 @@ static void put_hints(struct text *t, const struct inventory_move *list, size_t 
         { INVENTORY_OPEN, "open: snmigrate recover ID finds out who has the guest" },
         { INVENTORY_ARRIVED, "arrived: the guest is here; snmigrate recover, on its "
                              "source, ends the move" },
+        { INVENTORY_MOVED, "moved: snmigrate verify ID compares its disks here and "
+                           "there; snmigrate discard ID forgets it" },
         { INVENTORY_EMPTY, "empty, unreadable: see /var/lib/snmigrate" },
         { INVENTORY_UNREADABLE, "empty, unreadable: see /var/lib/snmigrate" },
     };

@@ -66,6 +66,9 @@ static const struct opt opts[] = {
     { "verify", 0, parse_choice, AT(move.verify), "sample|full|none", "sample", 0, 0,
       "compare both sides by digests before memory\n"
       "follows: some blocks or all (sample)" },
+    { "verify-later", 0, parse_flag, AT(move.verify_later), NULL, NULL, 0, 0,
+      "mark what the guest writes there, so that\n"
+      "snmigrate verify can tell it from damage" },
     { "max-downtime", 0, parse_time, AT(move.max_downtime_ms), "TIME", "300ms", 1,
       MOVE_DOWNTIME_MAX_MS, "longest pause the guest may see (300ms)" },
     { "bandwidth", 0, parse_rate, AT(move.bandwidth), "RATE", NULL, 0, 0,
@@ -141,6 +144,9 @@ static const char help_foot[] =
     "  snmigrate list [--json]              all of it, and what can be done\n"
     "  snmigrate discard [--here] [--json] DOMAIN|ID\n"
     "                                       remove it, on both hosts or only here\n"
+    "  snmigrate verify [--json] [--progress auto|plain|none] DOMAIN|ID\n"
+    "                                       after a move: compare the disks here with\n"
+    "                                       those there; 0 alike, 6 they differ\n"
     "DOMAIN is its name or uuid.  To move a domain that is called like one of these\n"
     "words, give its uuid, or -- before it.\n"
     "\n"
@@ -557,6 +563,11 @@ static bool check_together(const struct opts *o, struct err *e)
             "without its disks is of no use");
         return err_next(e, "Give one of them, or none.");
     }
+    if (o->move.verify_later && o->move.remove_source_disks)
+        return err_set(
+            e, ERR_USAGE, 0,
+            "--verify-later and --remove-source-disks contradict each other: "
+            "nothing is left to compare with");
     if (o->move.forecast_ms > 0 && !o->move.check_only) {
         err_set(e, ERR_USAGE, 0, "--forecast goes with --check only");
         return err_next(e, "A move makes a forecast of its own when it begins.");

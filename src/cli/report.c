@@ -299,6 +299,23 @@ static void put_amounts(struct text *t, const struct move_result *r)
     }
 }
 
+/* What a comparison has said of a disk. */
+static void put_verified(struct text *t, const struct move_verified *v)
+{
+    char a[UNITS_LEN], b[UNITS_LEN];
+
+    if (!v->done)
+        return;
+    text_pad(t, LABEL);
+    text_printf(t, TEXT_PLAIN, "compared %s", units_size(a, v->compared));
+    if (v->differing > 0)
+        text_printf(t, TEXT_PLAIN, ", %s differed", units_size(b, v->differing));
+    if (v->repaired > 0)
+        text_printf(t, TEXT_PLAIN, ", %s copied again", units_size(b, v->repaired));
+    text_printf(t, TEXT_PLAIN, "; digest %s", v->digest);
+    text_newline(t);
+}
+
 /* Where each disk is, or would be, at the destination. */
 static void put_disks(struct text *t, const struct move_cfg *cfg,
                       const struct move_result *r)
@@ -315,6 +332,7 @@ static void put_disks(struct text *t, const struct move_cfg *cfg,
                     r->disks[i].dst, r->disks[i].format,
                     units_size(size, r->disks[i].size));
         text_newline(t);
+        put_verified(t, &r->disks[i].verified);
     }
 }
 

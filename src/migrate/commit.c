@@ -124,21 +124,37 @@ static bool wait_for_death(struct move *m, struct err *e)
     }
 }
 
+static void take_marked(struct move *m, struct json_object *reply)
+{
+    const char *why = "";
+    struct err ignored;
+
+    if (!m->cfg->verify_later)
+        return;
+    if (!json_get_bool(reply, "marked", &m->marked, &ignored))
+        m->marked = false;
+    if (!m->marked && json_get_str(reply, "why", &why, &ignored))
+        log_clean(m->unmarked, sizeof m->unmarked, why);
+}
+
 static bool ask_commit(struct move *m, char state[16], struct err *e)
 {
     AUTO(json_put) struct json_object *r = NULL;
+    struct json_object *body;
     const char *s;
     char path[64];
 
     if (m->link == NULL)
         return err_set(e, ERR_LINK, 0, "no link");
     snprintf(path, sizeof path, "/moves/%s/commit", m->id);
-    if (!link_call(m->link, "POST", path,
-                   json_add_bool(json_new(), "run", m->facts.run == VDOM_RUNNING),
-                   COMMIT_MS, NULL, &r, e) ||
+    body = json_add_bool(json_new(), "run", m->facts.run == VDOM_RUNNING);
+    if (m->cfg->verify_later)
+        json_add_bool(body, "mark", true);
+    if (!link_call(m->link, "POST", path, body, COMMIT_MS, NULL, &r, e) ||
         !json_get_str(r, "state", &s, e))
         return false;
     snprintf(state, 16, "%s", s);
+    take_marked(m, r);
     return true;
 }
 

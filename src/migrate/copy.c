@@ -121,7 +121,7 @@ struct mirror_side copy_source(struct copy_disk *c)
 
 /* How often the bulk is made safe: what was copied since is copied again after a failure,
  * at most 2 % of the disk, while a flush that is too frequent costs time. */
-static uint64_t flush_every(uint64_t size)
+uint64_t copy_flush_every(uint64_t size)
 {
     const uint64_t every = size / 50;
 
@@ -412,7 +412,7 @@ bool bulk_run(struct move *m, struct err *e)
         c->pass.what = MIRROR_ALL;
         c->pass.hot = NULL;
         c->pass.start = c->safe;
-        c->pass.flush_every = flush_every(m->plan.disks[i].size);
+        c->pass.flush_every = copy_flush_every(m->plan.disks[i].size);
     }
     const int64_t start = clock_ms();
     const bool compared = any_instead(m);

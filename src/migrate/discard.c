@@ -9,6 +9,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/unix.h"
+#include "migrate/moved.h"
+#include "migrate/recheck.h"
 #include "migrate/rescue.h"
 #include "tunnel/dial.h"
 
@@ -64,6 +66,7 @@ bool discard_may(const struct inventory_move *m, struct err *e)
     case INVENTORY_KEPT:
     case INVENTORY_KILLED:
     case INVENTORY_PARKED:
+    case INVENTORY_MOVED:
         return true;
     case INVENTORY_RUNNING:
         err_set(e, ERR_REFUSED, 0, "%s is being moved", shown);
@@ -266,6 +269,42 @@ static bool discard_source(const struct discard_cfg *cfg, struct discard_result 
     return ok;
 }
 
+/* Of a move that is over: what "verify" knows of it, and the bitmaps that it may have left
+ * there.  No disk is touched. */
+static bool forget_moved(const struct discard_cfg *cfg, struct rescue *r, bool marks,
+                         struct discard_result *out, struct err *e)
+{
+    if (!connect_lock(r->move, e)) {
+        out->status = e->kind == ERR_REFUSED ? REFUSED : FAILED;
+        return false;
+    }
+    if (marks && (!dial_destination(cfg, r->move, out, e) ||
+                  (!cfg->here && !recheck_forget(r->move, e))))
+        return false;
+    moved_remove(out->move.id);
+    return true;
+}
+
+static bool discard_moved(const struct discard_cfg *cfg, struct discard_result *out,
+                          struct err *e)
+{
+    AUTO(json_put) struct json_object *entry = NULL;
+    AUTO(cancel_free) struct cancel *never = cancel_new();
+    AUTO(mem_free) struct rescue *r = calloc(1, sizeof *r);
+
+    out->status = FAILED;
+    if (never == NULL || r == NULL)
+        return err_set(e, ERR_SYS, ENOMEM, "discard");
+    if (!moved_read(out->move.id, &entry, e))
+        return false;
+    const bool ok = rescue_init(r, entry, never, e) &&
+                    forget_moved(cfg, r, recheck_left_marks(entry), out, e);
+    if (r->move != NULL)
+        connect_close(r->move);
+    rescue_fini(r);
+    return ok;
+}
+
 /* By an agent of our own: it has the lock and the rules.  The source is not asked: it goes
  * on without what was here, or begins anew. */
 static bool discard_arrival(struct discard_result *out, struct err *e)
@@ -279,6 +318,14 @@ static bool discard_arrival(struct discard_result *out, struct err *e)
     left(out, "on %.200s, what it has of the move: snmigrate discard %.8s",
          out->move.other, out->move.id);
     return true;
+}
+
+static bool discard_it(const struct discard_cfg *cfg, struct discard_result *out,
+                       struct err *e)
+{
+    if (out->move.state == INVENTORY_MOVED)
+        return discard_moved(cfg, out, e);
+    return out->move.at_source ? discard_source(cfg, out, e) : discard_arrival(out, e);
 }
 
 static bool find(const struct discard_cfg *cfg, struct discard_result *out,
@@ -306,8 +353,7 @@ void discard_run(const struct discard_cfg *cfg, struct discard_result *out)
     memset(out, 0, sizeof *out);
     if (!virt_init(&e)) {
         out->status = FAILED;
-    } else if (find(cfg, out, &e) && (out->move.at_source ? discard_source(cfg, out, &e)
-                                                          : discard_arrival(out, &e))) {
+    } else if (find(cfg, out, &e) && discard_it(cfg, out, &e)) {
         out->status = 0;
         return;
     }

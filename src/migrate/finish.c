@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "base/unix.h"
 #include "migrate/move-int.h"
+#include "migrate/moved.h"
 
 enum {
     LIBVIRT_END_MS = 30000,
@@ -160,6 +161,20 @@ static void source_disks(struct move *m)
     }
 }
 
+/* For "snmigrate verify", as long as both copies are there. */
+static void remember(struct move *m)
+{
+    struct err e = { 0 };
+
+    if (m->cfg->remove_source_disks)
+        return;
+    if (!moved_write(m->state_dir, m->id, m->facts.uuid, &e))
+        log_warn("finish", "snmigrate verify will not know of this move: %s", e.msg);
+    else if (m->cfg->verify_later && !m->marked)
+        move_note(m, "what the guest writes on %s cannot be told from damage later: %s",
+                  m->cfg->dest.host, m->unmarked);
+}
+
 bool finish_run(struct move *m, struct err *e)
 {
     struct err je = { 0 };
@@ -178,6 +193,7 @@ bool finish_run(struct move *m, struct err *e)
     fault_pass("finish.told");
     forget_source(m);
     source_disks(m);
+    remember(m);
     m->tracking = false; /* bitmaps, exports and server went with QEMU */
     track_undo(m);
     if (!journal_step(m->journal, "done", NULL, &je))

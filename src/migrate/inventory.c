@@ -13,6 +13,7 @@
 #include "base/journal.h"
 #include "base/mem.h"
 #include "migrate/ctl.h"
+#include "migrate/moved.h"
 
 enum {
     ID_LEAST = 8, /* digits of an id, as messages show them */
@@ -30,6 +31,7 @@ static const char *const state_names[] = {
     [INVENTORY_ARRIVED] = "arrived",
     [INVENTORY_EMPTY] = "empty",
     [INVENTORY_UNREADABLE] = "unreadable",
+    [INVENTORY_MOVED] = "moved",
 };
 /* clang-format on */
 static_assert(sizeof state_names / sizeof state_names[0] == INVENTORY_STATES,
@@ -179,6 +181,18 @@ void inventory_read(struct json_object *entries, bool busy, struct inventory_mov
         count_disks(newest_count(entries), out);
 }
 
+void inventory_moved(struct json_object *entry, const char *id,
+                     struct inventory_move *out)
+{
+    *out = (struct inventory_move){ .state = INVENTORY_MOVED, .at_source = true };
+    snprintf(out->id, sizeof out->id, "%s", id);
+    snprintf(out->domain, sizeof out->domain, "%s", text_of(entry, "name"));
+    snprintf(out->uuid, sizeof out->uuid, "%s", text_of(entry, "uuid"));
+    snprintf(out->other, sizeof out->other, "%s", text_of(entry, "destination"));
+    snprintf(out->step, sizeof out->step, "%s", text_of(entry, "step"));
+    snprintf(out->since, sizeof out->since, "%s", text_of(entry, "time"));
+}
+
 /* --- on this host --- */
 
 /* Somebody has the flock of that file or directory.  Shared, and let go of at once: who
@@ -269,6 +283,17 @@ static bool look(void *ctx, const char *id, struct err *e)
     return true;
 }
 
+static bool look_at_moved(void *ctx, const char *id, struct json_object *entry,
+                          struct err *e)
+{
+    struct inventory_move *const m = add(ctx, id);
+
+    if (m == NULL)
+        return err_set(e, ERR_SYS, ENOMEM, "list");
+    inventory_moved(entry, id, m);
+    return true;
+}
+
 /* A move that has not changed anything yet is known by its control socket only. */
 static void ask(const struct ctl_move *c, struct scan *s)
 {
@@ -317,7 +342,7 @@ bool inventory_scan(struct inventory_move **out, size_t *n, struct err *e)
     /* The sockets before the journals: one that begins its journal meanwhile is in both,
      * one that ends is in neither. */
     const size_t sockets = ctl_list(running, CTL_MOVES_MAX);
-    if (!journal_scan(look, &s, e)) {
+    if (!journal_scan(look, &s, e) || !moved_scan(look_at_moved, &s, e)) {
         free(s.list);
         return false;
     }

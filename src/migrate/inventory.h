@@ -21,6 +21,7 @@ enum inventory_state {
     INVENTORY_ARRIVED, /* destination: the guest was started, the source has to finish */
     INVENTORY_EMPTY,   /* a journal without an entry: nothing was ever done */
     INVENTORY_UNREADABLE, /* not a journal of ours */
+    INVENTORY_MOVED, /* source: it is over, and both copies of the disks may be there */
     INVENTORY_STATES
 };
 /* "running", "kept": for JSON. */
@@ -42,6 +43,9 @@ struct inventory_move {
 /* What the journal says; @busy: somebody holds the lock.  Pure.  *out is zeroed but for
  * the id. */
 void inventory_read(struct json_object *entries, bool busy, struct inventory_move *out);
+/* The same of an entry of moved.h. */
+void inventory_moved(struct json_object *entry, const char *id,
+                     struct inventory_move *out);
 /* Whether discard can remove it: the guest is not concerned. */
 bool inventory_is_idle(const struct inventory_move *m);
 /* Whether @what is its domain's name or uuid, or 8 digits of its id or more. */

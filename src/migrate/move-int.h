@@ -74,7 +74,8 @@ struct copy_disk {
     struct err err;
     /* The pass, where it is none of the mirror's; NULL: it is.  Thread: copy-*. */
     bool (*instead)(struct copy_disk *c, const struct mirror_side *src, struct err *e);
-    struct prove *prove; /* of prove.c, while it is at it; else NULL */
+    struct prove *prove;           /* of prove.c, while it is at it; else NULL */
+    struct move_verified verified; /* what it has found */
     atomic_bool
         comparing; /* compare.c is at it, and has compared so much of the disk */
     atomic_uint_fast64_t compared;
@@ -166,6 +167,8 @@ struct move {
 
     struct foresee foresee;
     struct move_verified verified;
+    bool marked;        /* the destination says so, of --verify-later; */
+    char unmarked[400]; /* why not */
 
     /* Memory. */
     struct ram *ram;         /* relay, poll and migrate threads */
@@ -325,6 +328,8 @@ bool bulk_run(struct move *m, struct err *e);
 /* Where connections of a disk's two sides come from; its export is there. */
 struct mirror_side copy_source(struct copy_disk *c);
 struct mirror_side copy_destination(struct copy_disk *c);
+/* Bytes of a disk of @size that are copied between two flushes of the bulk. */
+uint64_t copy_flush_every(uint64_t size);
 /* Connect a mirror to every writer. */
 MUST_CHECK bool copy_open(struct move *m, struct err *e);
 /* Disconnect them, whatever is in flight. */
@@ -356,7 +361,7 @@ void copy_close(struct move *m);
  * go of what is not as it was left.  Errors: as of a pass; ERR_SYS the journal. */
 MUST_CHECK bool sample_run(struct move *m, struct err *e);
 
-/* --- compare.c --- */
+/* --- compare.c: digests of both sides --- */
 /* The bulk pass of a disk with ->compare, in its thread: digest both sides, copy what
  * differs.  Moves ->safe on.  Errors: of verify_run() and mirror_pass(). */
 MUST_CHECK bool compare_run(struct copy_disk *c, const struct mirror_side *src,
@@ -365,6 +370,21 @@ MUST_CHECK bool compare_run(struct copy_disk *c, const struct mirror_side *src,
 struct digest_cfg;
 MUST_CHECK bool compare_dst_digests(void *c, const struct digest_cfg *cfg,
                                     uint64_t *size, struct err *e);
+/* Digest both sides, in the thread that calls; the disk's export is there. */
+struct suspects;
+struct digest;
+struct compare_look {
+    const struct suspects *only; /* NULL: all of the disk */
+    struct suspects *differ;     /* what differs then; another one than ->only */
+    void (*alike)(void *ctx, const struct digest *d); /* as in verify.h; may be NULL */
+    void *ctx;
+};
+MUST_CHECK bool compare_look(struct copy_disk *c, const struct mirror_side *src,
+                             struct compare_look *l, struct err *e);
+/* @to: what of @from the frozen bitmap, which is exported, does not mark. */
+MUST_CHECK bool compare_excuse(struct copy_disk *c, const struct mirror_side *src,
+                               const struct suspects *from, struct suspects *to,
+                               struct err *e);
 
 /* --- prove.c --- */
 /* Once, unless --verify none: both sides are digested, all or a sample, what differs without

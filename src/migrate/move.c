@@ -337,6 +337,7 @@ static void fill_result(struct move *m, const struct err *e, struct move_result 
         snprintf(out->disks[i].format, sizeof out->disks[i].format, "%s",
                  d->dst_format);
         out->disks[i].size = d->size;
+        out->disks[i].verified = m->copies[i].verified;
     }
     memcpy(out->left, m->left, sizeof out->left);
     out->nleft = m->nleft;

@@ -33,7 +33,9 @@ struct move_cfg {
     struct move_disk_opt disks[DOMXML_DISKS_MAX];
     size_t ndisks;
     int verify; /* enum move_verify */
-    bool seed;  /* images lie there already: only what differs is copied */
+    bool
+        verify_later; /* what the guest writes there is to be told apart from the copy */
+    bool seed;        /* images lie there already: only what differs is copied */
     uint64_t max_downtime_ms; /* the pause budget */
     uint64_t bandwidth;       /* bytes/s over everything; 0: no limit */
     uint64_t timeout_ms;      /* of the whole move up to the switch; 0: none */
@@ -60,8 +62,10 @@ enum move_verify { MOVE_VERIFY_SAMPLE, MOVE_VERIFY_FULL, MOVE_VERIFY_NONE };
 struct move_verified {
     bool done;
     uint64_t compared;  /* digested on both sides */
+    uint64_t alike;     /* of that, when it was looked at first */
     uint64_t differing; /* and nobody had written it */
     uint64_t repaired;
+    char digest[33]; /* of one disk: XXH3-128 over what was alike, in hex; "": none */
 };
 
 /* How cli/ writes things down: what the control socket answers with. */
@@ -186,6 +190,7 @@ struct move_result {
     struct {
         char target[32], src[PATHS_MAX], dst[PATHS_MAX], format[16];
         uint64_t size;
+        struct move_verified verified;
     } disks[DOMXML_DISKS_MAX];
     size_t ndisks;
     char left[MOVE_LEFT_MAX][400]; /* what is left to do or was left on the source */

@@ -13,6 +13,7 @@
 #include "base/proc.h"
 #include "base/units.h"
 #include "base/unix.h"
+#include "migrate/moved.h"
 #include "migrate/rescue.h"
 
 enum { REOPEN_MS = 11 * 60 * 1000 /* the agent may have to check images */ };
@@ -279,6 +280,7 @@ static struct json_object *journal_facts(struct move *m)
     json_add_str(o, "role", "src");
     json_add_str(o, "opening", m->opening);
     json_add_obj(o, "disks", kept_disks(m));
+    json_add_obj(o, "source_disks", moved_disks(&m->plan));
     json_add_str(o, "boot_id", proc_boot_id(boot));
     json_add_u64(o, "pid", (uint64_t)m->facts.pid);
     return json_add_u64(o, "pid_start", proc_start_time(m->facts.pid));

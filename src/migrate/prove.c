@@ -18,12 +18,9 @@
 #include "base/units.h"
 #include "migrate/move-int.h"
 #include "migrate/suspects.h"
-#include "nbd-mirror/survey.h"
-#include "nbd-mirror/verify.h"
+#include "nbd-mirror/digest.h"
 
 enum {
-    CONNECTIONS = 2,
-    REQUESTS = 8,
     SAMPLE = 256, /* blocks of a disk */
     LOOKS = 2,
 };
@@ -33,7 +30,9 @@ struct prove {
     struct suspects list[2];
     struct suspects *now, *next; /* of these two */
     bool all;                    /* look at the whole disk */
-    uint64_t looked;             /* bytes, in the first look */
+    uint64_t looked;             /* bytes, in the first look, */
+    uint64_t alike;              /* of those */
+    struct digest_fold *fold;    /* over the latter */
 };
 
 static void turn(struct prove *p)
@@ -44,64 +43,54 @@ static void turn(struct prove *p)
     p->next = was;
 }
 
-static void on_differs(void *ctx, uint64_t off, uint64_t len)
+static void on_alike(void *ctx, const struct digest *d)
 {
     struct prove *const p = ctx;
 
-    suspects_add(p->next, off, len);
+    p->alike += d->len;
+    digest_fold_add(p->fold, d);
+}
+
+/* The digest is of the newest first look. */
+static bool fold_begin(struct prove *p, struct err *e)
+{
+    digest_fold_free(p->fold);
+    p->alike = 0;
+    p->fold = digest_fold_new(MIRROR_BLOCK);
+    return p->fold != NULL || err_set(e, ERR_SYS, ENOMEM, "no memory to compare");
 }
 
 /* In the disk's thread. */
 static bool look(struct copy_disk *c, const struct mirror_side *src, struct err *e)
 {
-    const struct plan_disk *const d = &c->move->plan.disks[c->index];
     struct prove *const p = c->prove;
-    const struct verify_cfg cfg = { .name = d->target,
-                                    .size = d->size,
-                                    .block = MIRROR_BLOCK,
-                                    .connections = CONNECTIONS,
-                                    .requests = REQUESTS,
-                                    .cancel = c->move->halt,
-                                    .differs = on_differs,
-                                    .ctx = p,
-                                    .ranges = p->all ? NULL : p->now->list,
-                                    .nranges = p->now->n,
-                                    .dst_digests = compare_dst_digests,
-                                    .dst_ctx = c,
-                                    .compared = &c->compared };
-    struct verify_result r;
+    const bool first = p->looked == 0;
+    struct compare_look l = { .only = p->all ? NULL : p->now, .differ = p->next };
 
     if (!p->all && p->now->n == 0)
         return true;
-    p->next->n = 0;
-    atomic_store(&c->compared, 0);
-    atomic_store(&c->comparing, true);
-    const bool ok = verify_run(&cfg, src, NULL, &r, e);
-    atomic_store(&c->comparing, false);
-    if (p->looked == 0)
+    if (first) {
+        if (!fold_begin(p, e))
+            return false;
+        l.alike = on_alike;
+        l.ctx = p;
+    }
+    const bool ok = compare_look(c, src, &l, e);
+    if (first)
         p->looked = atomic_load(&c->compared);
     p->all = false;
     turn(p);
     return ok;
 }
 
-static void on_marked(void *ctx, uint64_t off, uint64_t len)
-{
-    suspects_excuse(ctx, off, len);
-}
-
 bool prove_excuse(struct copy_disk *c, const struct mirror_side *src, struct err *e)
 {
     struct prove *const p = c->prove;
-    struct excuse x;
 
     if (p == NULL || p->now->n == 0)
         return true;
-    suspects_begin(&x, p->now, p->next);
-    if (!survey_marked(src, "src", c->bitmap, MIRROR_BLOCK, c->move->halt, on_marked,
-                       &x, e))
-        return err_wrap(e, "%s", c->move->plan.disks[c->index].target);
-    suspects_rest(&x);
+    if (!compare_excuse(c, src, p->now, p->next, e))
+        return false;
     turn(p);
     return true;
 }
@@ -121,7 +110,11 @@ static bool mend(struct copy_disk *c, const struct mirror_side *src, struct err 
 static void prove_fini(struct move *m)
 {
     for (size_t i = 0; i < m->plan.n; i++) {
-        free(m->copies[i].prove);
+        struct prove *const p = m->copies[i].prove;
+
+        if (p != NULL)
+            digest_fold_free(p->fold);
+        free(p);
         m->copies[i].prove = NULL;
     }
 }
@@ -211,7 +204,8 @@ static bool mend_all(struct move *m, uint64_t wrong, struct err *e)
                      (unsigned long long)m->copies[i].prove->now->list[0].off);
     if (!distrust(m, e) || !copy_instead(m, mend, e))
         return false;
-    m->verified.repaired += wrong;
+    for (size_t i = 0; i < m->plan.n; i++)
+        m->copies[i].verified.repaired += suspects_bytes(m->copies[i].prove->now);
     move_note(
         m,
         "%s of the copy differed without having been written, and was copied again: "
@@ -223,13 +217,37 @@ static bool mend_all(struct move *m, uint64_t wrong, struct err *e)
 /* What the looks have found; and how much they have compared. */
 static uint64_t found(struct move *m)
 {
-    const uint64_t wrong = suspected(m);
+    for (size_t i = 0; i < m->plan.n; i++) {
+        struct move_verified *const v = &m->copies[i].verified;
+        const struct prove *const p = m->copies[i].prove;
+        uint8_t sum[DIGEST_LEN];
 
-    m->verified.compared = 0;
-    for (size_t i = 0; i < m->plan.n; i++)
-        m->verified.compared += m->copies[i].prove->looked;
-    m->verified.differing += wrong;
-    return wrong;
+        v->compared = p->looked;
+        v->alike = p->alike;
+        v->differing += suspects_bytes(p->now);
+        if (p->fold == NULL)
+            continue; /* a disk of no bytes */
+        digest_fold_sum(p->fold, sum);
+        digest_hex(sum, v->digest);
+    }
+    return suspected(m);
+}
+
+/* Of all disks together. */
+static void sum_up(struct move *m)
+{
+    struct move_verified *const all = &m->verified;
+
+    *all = (struct move_verified){ .done = true };
+    for (size_t i = 0; i < m->plan.n; i++) {
+        struct move_verified *const v = &m->copies[i].verified;
+
+        v->done = true;
+        all->compared += v->compared;
+        all->alike += v->alike;
+        all->differing += v->differing;
+        all->repaired += v->repaired;
+    }
 }
 
 /* What a sample finds wrong is never all of it. */
@@ -280,7 +298,7 @@ bool prove_run(struct move *m, struct err *e)
     prove_fini(m);
     if (!ok)
         return false;
-    m->verified.done = true;
+    sum_up(m);
     log_info("verify", "compared=%s differing=%s", units_size(a, m->verified.compared),
              units_size(b, m->verified.differing));
     return true;

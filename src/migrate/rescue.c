@@ -23,6 +23,7 @@ struct json_object *rescue_facts(struct move *m)
     json_add_bool(o, "persistent", m->facts.persistent);
     json_add_bool(o, "autostart", m->facts.autostart);
     json_add_bool(o, "set_time", m->cfg->set_time);
+    json_add_bool(o, "verify_later", m->cfg->verify_later);
     return json_add_bool(o, "keep_source", m->cfg->keep_source);
 }
 
@@ -76,6 +77,10 @@ bool rescue_init(struct rescue *r, struct json_object *facts, struct cancel *can
         !json_get_bool(facts, "autostart", &autostart, e) ||
         !json_get_bool(facts, "set_time", &set_time, e) ||
         !json_get_bool(facts, "keep_source", &keep, e))
+        return false;
+    /* Not in a journal of an earlier version. */
+    if (json_has(facts, "verify_later") &&
+        !json_get_bool(facts, "verify_later", &r->cfg.verify_later, e))
         return false;
     r->cfg.max_downtime_ms = budget;
     r->cfg.keep_source = keep;

@@ -6,173 +6,48 @@
  * somebody has changed the image (a backup that was restored, another tool): then that disk
  * is copied anew. */
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/random.h>
 
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "migrate/move-int.h"
-#include "nbd-mirror/digest.h"
-#include "nbd-mirror/disk.h"
-#include "nbd-mirror/extents.h"
-#include "nbd-mirror/side.h"
+#include "migrate/suspects.h"
 
-enum { BLOCKS = 64, REQUESTS = 8 };
+enum { BLOCKS = 64 };
 
 struct sample {
     struct copy_disk *disk;
-    struct mirror_range
-        ranges[BLOCKS]; /* ascending; of those that differ, in the end */
-    size_t n;
-    struct digest sums[2][BLOCKS]; /* source, destination */
-    struct digest *filling;
+    struct suspects looked, differ, wrong;
 };
-
-/* --- which blocks --- */
-
-static int by_offset(const void *a, const void *b)
-{
-    const struct mirror_range *x = a, *y = b;
-
-    return x->off < y->off ? -1 : x->off > y->off;
-}
 
 static bool choose(struct sample *s, struct err *e)
 {
-    const uint64_t blocks = s->disk->safe / MIRROR_BLOCK;
-    uint64_t dice[BLOCKS];
-    size_t n = 0;
+    uint64_t random[BLOCKS];
 
-    if (getrandom(dice, sizeof dice, 0) != sizeof dice)
-        return err_set(e, ERR_SYS, errno, "getrandom");
-    for (size_t i = 0; i < BLOCKS && blocks > 0; i++)
-        s->ranges[i] =
-            (struct mirror_range){ dice[i] % blocks * MIRROR_BLOCK, MIRROR_BLOCK };
-    qsort(s->ranges, blocks > 0 ? BLOCKS : 0, sizeof s->ranges[0], by_offset);
-    for (size_t i = 0; i < BLOCKS && blocks > 0; i++)
-        if (n == 0 || s->ranges[i].off != s->ranges[n - 1].off)
-            s->ranges[n++] = s->ranges[i];
-    s->n = n;
+    /* Never short for so few bytes (getrandom(2)): 2 x 256. */
+    for (size_t i = 0; i < BLOCKS; i += BLOCKS / 2)
+        if (getrandom(random + i, sizeof random / 2, 0) != sizeof random / 2)
+            return err_set(e, ERR_SYS, errno, "getrandom");
+    suspects_sample(&s->looked, s->disk->safe - s->disk->safe % MIRROR_BLOCK, BLOCKS,
+                    random);
     return true;
 }
 
-/* --- reading both sides --- */
-
-static bool take(void *ctx, const struct digest *d, struct err *e)
-{
-    struct sample *const s = ctx;
-
-    for (size_t i = 0; i < s->n; i++)
-        if (s->ranges[i].off == d->off && s->ranges[i].len == d->len) {
-            s->filling[i] = *d;
-            return true;
-        }
-    return err_set(e, ERR_PROTO, 0, "a digest of another block");
-}
-
-static bool read_side(struct sample *s, const char *name,
-                      const struct mirror_side *side, struct digest *out, struct err *e)
-{
-    const struct move *const m = s->disk->move;
-    const struct digest_cfg cfg = { .name = name,
-                                    .side = side,
-                                    .size = m->plan.disks[s->disk->index].size,
-                                    .ranges = s->ranges,
-                                    .nranges = s->n,
-                                    .block = MIRROR_BLOCK,
-                                    .connections = 1,
-                                    .requests = REQUESTS,
-                                    .cancel = m->halt,
-                                    .emit = take,
-                                    .ctx = s };
-
-    s->filling = out;
-    return digest_export(&cfg, NULL, e);
-}
-
-static bool is_alike(const struct digest *a, const struct digest *b)
-{
-    return a->len == b->len && a->zero == b->zero &&
-           (a->zero || memcmp(a->sum, b->sum, DIGEST_LEN) == 0);
-}
-
-/* ->ranges are those that differ afterwards. */
-static bool read_both(struct sample *s, struct err *e)
+static bool compare(struct sample *s, struct err *e)
 {
     const struct mirror_side src = copy_source(s->disk);
-    const struct mirror_side dst = copy_destination(s->disk);
-    size_t n = 0;
+    struct compare_look l = { .only = &s->looked, .differ = &s->differ };
 
-    if (!read_side(s, "src", &src, s->sums[0], e) ||
-        !read_side(s, "dst", &dst, s->sums[1], e))
-        return false;
-    for (size_t i = 0; i < s->n; i++)
-        if (!is_alike(&s->sums[0][i], &s->sums[1][i]))
-            s->ranges[n++] = s->ranges[i];
-    s->n = n;
-    return true;
+    return compare_look(s->disk, &src, &l, e);
 }
 
-/* --- what the guest has written --- */
-
-static bool is_marked(struct disk *d, struct extents *x, const struct mirror_range *r,
-                      const struct cancel *cancel, bool *marked, struct err *e)
-{
-    const struct extents_rule rule = { .use = { [EXTENTS_DIRTY] = true },
-                                       .align = d->block_min,
-                                       .size = d->size };
-    const uint64_t end = r->off + r->len;
-    struct piece p;
-
-    *marked = false;
-    for (uint64_t at = r->off; at < end; at = x->end) {
-        struct disk_cmd ask = {
-            .op = DISK_STATUS, .off = at, .len = (uint32_t)(end - at), .map = x
-        };
-
-        extents_ask(x, at, end - at);
-        if (!disk_do(d, &ask, cancel, e) || !extents_check(x, &rule, e))
-            return false;
-        while (extents_next(x, &rule, &p))
-            *marked |= p.kind != PIECE_SKIP;
-    }
-    return true;
-}
-
-static void extents_fini_auto(struct extents *x)
-{
-    extents_fini(x);
-}
-
-/* ->ranges are those that no bitmap marks afterwards.  The frozen bitmap is exported. */
-static bool forgive_marked(struct sample *s, struct err *e)
+static bool excuse(struct sample *s, struct err *e)
 {
     const struct mirror_side src = copy_source(s->disk);
-    struct side_want want = { .side = &src,
-                              .nbd = { .side = "src",
-                                       .export_name = s->disk->export_name,
-                                       .bitmap = s->disk->bitmap,
-                                       .cancel = s->disk->move->halt },
-                              .size = s->disk->move->plan.disks[s->disk->index].size };
-    AUTO(extents_fini) struct extents x = { 0 };
-    AUTO(disk_close) struct disk *d = NULL;
-    unsigned connections;
-    size_t n = 0;
-    bool marked;
 
-    if (!side_connect(&want, 1, &d, &connections, e) || !extents_init(&x, e))
-        return false;
-    for (size_t i = 0; i < s->n; i++) {
-        if (!is_marked(d, &x, &s->ranges[i], s->disk->move->halt, &marked, e))
-            return false;
-        if (!marked)
-            s->ranges[n++] = s->ranges[i];
-    }
-    s->n = n;
-    return true;
+    return compare_excuse(s->disk, &src, &s->differ, &s->wrong, e);
 }
 
 /* --- all disks --- */
@@ -189,13 +64,15 @@ static bool exported(struct move *m, struct sample *s, bool bitmap,
 
 static bool judge(struct move *m, const struct sample *s, struct err *e)
 {
-    if (s->n == 0)
+    if (s->wrong.n == 0)
         return true;
     log_warn("resume",
-             "%s: what is on %s is not what was copied (%zu of %d blocks that were "
+             "%s: what is on %s is not what was copied (%llu of %llu bytes that were "
              "looked at, the first at %llu): both sides are compared",
-             m->plan.disks[s->disk->index].target, m->cfg->dest.host, s->n, BLOCKS,
-             (unsigned long long)s->ranges[0].off);
+             m->plan.disks[s->disk->index].target, m->cfg->dest.host,
+             (unsigned long long)suspects_bytes(&s->wrong),
+             (unsigned long long)suspects_bytes(&s->looked),
+             (unsigned long long)s->wrong.list[0].off);
     s->disk->safe = 0;
     s->disk->compare = true;
     return kept_lower(m, e);
@@ -203,23 +80,25 @@ static bool judge(struct move *m, const struct sample *s, struct err *e)
 
 static bool look(struct move *m, struct sample *list, struct err *e)
 {
-    size_t differ = 0;
+    bool differ = false;
 
     for (size_t i = 0; i < m->plan.n; i++) {
         list[i].disk = &m->copies[i];
         if (!choose(&list[i], e) ||
-            (list[i].n > 0 && !exported(m, &list[i], false, read_both, e)))
+            (list[i].looked.n > 0 && !exported(m, &list[i], false, compare, e)))
             return false;
-        log_info("resume", "%s: %zu of the blocks that were looked at differ",
-                 m->plan.disks[i].target, list[i].n);
-        differ += list[i].n;
+        log_info("resume", "%s: %llu of %llu bytes that were looked at differ",
+                 m->plan.disks[i].target,
+                 (unsigned long long)suspects_bytes(&list[i].differ),
+                 (unsigned long long)suspects_bytes(&list[i].looked));
+        differ |= list[i].differ.n > 0;
     }
-    if (differ == 0)
+    if (!differ)
         return true;
     if (!blk_bitmaps_rotate(&m->blk, e))
         return false;
     for (size_t i = 0; i < m->plan.n; i++)
-        if (list[i].n > 0 && !exported(m, &list[i], true, forgive_marked, e))
+        if (list[i].differ.n > 0 && !exported(m, &list[i], true, excuse, e))
             return false;
     return blk_bitmaps_settle(&m->blk, e);
 }

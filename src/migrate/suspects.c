@@ -29,7 +29,8 @@ void suspects_sample(struct suspects *s, uint64_t size, size_t count,
 
     s->n = 0;
     if (blocks <= count) {
-        suspects_add(s, 0, size);
+        if (size > 0)
+            suspects_add(s, 0, size);
         return;
     }
     for (size_t i = 0; i < count; i++) {

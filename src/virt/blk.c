@@ -236,6 +236,16 @@ bool blk_bitmaps_start(struct blk *b, struct err *e)
     return transact(b, blkqmp_start(b), e) && blk_dirty(b, NULL, e);
 }
 
+bool blk_mark(struct vdom *dom, const char *id, const struct dominfo *info,
+              struct err *e)
+{
+    struct blk b = { .dom = dom };
+
+    blkqmp_prefix(b.prefix, id);
+    return info->ndisks <= DOMXML_DISKS_MAX && probe_disks(&b, info, e) &&
+           transact(&b, blkqmp_start(&b), e);
+}
+
 bool blk_bitmaps_rotate(struct blk *b, struct err *e)
 {
     AUTO(json_put) struct json_object *blocks = NULL;

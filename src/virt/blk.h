@@ -50,6 +50,9 @@ MUST_CHECK bool blk_server_start(struct blk *b, struct err *e);
 
 /* One transaction: a bitmap on every disk, generation 0; all share one instant. */
 MUST_CHECK bool blk_bitmaps_start(struct blk *b, struct err *e);
+/* The same with nothing but what it needs: for a guest that waits.  Errors: ERR_VIRT. */
+MUST_CHECK bool blk_mark(struct vdom *dom, const char *id, const struct dominfo *info,
+                         struct err *e);
 /* One transaction: a new bitmap on every disk, the old one disabled.  Verifies afterwards
  * that nodes, sizes and bitmaps are as expected, else ERR_REFUSED; fills b->frozen. */
 MUST_CHECK bool blk_bitmaps_rotate(struct blk *b, struct err *e);

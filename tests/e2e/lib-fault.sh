@@ -241,8 +241,8 @@ go_home() {
         grep 'snmigrate: error' "$WORK/home.stderr" || true
         failed "not moved back in $tries tries"
     }
-    on a sh -c 'rm -f /var/lib/snmigrate/*.xml'
-    on b sh -c 'rm -f /var/lib/snmigrate/*.xml'
+    on a sh -c 'rm -rf /var/lib/snmigrate/*.xml /var/lib/snmigrate/moved'
+    on b sh -c 'rm -rf /var/lib/snmigrate/*.xml /var/lib/snmigrate/moved'
 }
 
 # again: nothing disturbs it

@@ -82,6 +82,20 @@ static bool fake_resume(struct guest *g, struct err *e)
     return true;
 }
 
+/* Not after its first write here. */
+static bool fake_mark(struct guest *g, const char *id, struct err *e)
+{
+    struct guest_look now;
+
+    (void)id;
+    if (!fake_look(g, &now, e) || fails(&fake->mark_fails, e, "no such node"))
+        return false;
+    if (!guest_is_ready(&now))
+        atomic_fetch_add(&fake->early, 1);
+    atomic_fetch_add(&fake->marks, 1);
+    return true;
+}
+
 static bool fake_remove(struct guest *g, bool undefine, struct err *e)
 {
     (void)g, (void)e;
@@ -138,6 +152,7 @@ const struct guest_ops fake_guest_ops = {
     .look = fake_look,
     .wait = fake_wait,
     .resume = fake_resume,
+    .mark = fake_mark,
     .remove = fake_remove,
     .autostart = fake_autostart,
     .announce = fake_announce,

@@ -13,11 +13,11 @@
 struct fake_guest {
     atomic_int run, why, job; /* of struct guest_look */
     atomic_int defined;       /* what is left when it is not active */
-    atomic_int resumes, removes, undefines, autostarts, announces,
-        syncs;        /* how often it was asked */
+    atomic_int resumes, removes, undefines, autostarts, announces, syncs,
+        marks;        /* how often it was asked */
     atomic_int early; /* resumed when it was not ready: the guest may run twice */
-    atomic_int resume_fails, open_fails, look_fails, announce_fails,
-        sync_fails; /* so many times more */
+    atomic_int resume_fails, open_fails, look_fails, announce_fails, sync_fails,
+        mark_fails; /* so many times more */
     char disk
         [200]; /* the path of one of another domain, "owner"; not while an agent asks */
 };

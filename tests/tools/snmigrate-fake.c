@@ -25,6 +25,7 @@
 #include "migrate/discard.h"
 #include "migrate/guard.h"
 #include "migrate/move.h"
+#include "migrate/recheck.h"
 #include "migrate/recover.h"
 
 struct move {
@@ -378,6 +379,14 @@ void discard_run(const struct discard_cfg *cfg, struct discard_result *out)
 {
     memset(out, 0, sizeof *out);
     if (!err_set(&out->err, ERR_REFUSED, 0, "no move of '%s' has left anything",
+                 cfg->what))
+        out->status = 3;
+}
+
+void recheck_run(const struct recheck_cfg *cfg, struct recheck_result *out)
+{
+    memset(out, 0, sizeof *out);
+    if (!err_set(&out->err, ERR_REFUSED, 0, "no finished move of '%s' is known",
                  cfg->what))
         out->status = 3;
 }

@@ -437,6 +437,32 @@ static void arrival__commit_tries_again_while_an_image_is_locked(void **state)
     moving_free(&m);
 }
 
+/* Before the guest's first write here, or not at all: then it is started, and that is said. */
+static void arrival__commit_marks_what_the_guest_writes_if_wanted(void **state)
+{
+    (void)state;
+    for (int fails = 0; fails < 2; fails++) {
+        struct moving m;
+        struct err e;
+
+        guest_is(VDOM_NONE, VDOM_WHY_OTHER, false);
+        moving_released(&m, ID1);
+        guest_is(VDOM_PAUSED, VDOM_WHY_USER, false);
+        atomic_store(&fake->marks, 0);
+        atomic_store(&fake->mark_fails, fails);
+        arrival_want_marks(m.a);
+        assert_ok(arrival_commit(m.a, true, clock_ms(), &e), e);
+        assert_int_equal(atomic_load(&fake->marks), 1 - fails);
+        assert_int_equal(atomic_load(&fake->early), 0);
+        assert_int_equal(m.a->marked, !fails);
+        assert_string_equal(m.a->ran_state, "running");
+        if (fails)
+            assert_string_equal(m.a->unmarked.msg, "no such node");
+        finish_away(m.a);
+        moving_free(&m);
+    }
+}
+
 static void arrival__commit_outlives_a_restart_of_libvirt(void **state)
 {
     struct moving m;
@@ -1551,6 +1577,7 @@ int main(void)
         TEST_MOVE(arrival__limit_of_an_earlier_ram_stream_is_refused),
         TEST_MOVE(arrival__commit_waits_for_the_end_of_the_migration),
         TEST_MOVE(arrival__commit_tries_again_while_an_image_is_locked),
+        TEST_MOVE(arrival__commit_marks_what_the_guest_writes_if_wanted),
         TEST_MOVE(arrival__commit_outlives_a_restart_of_libvirt),
         TEST_MOVE(arrival__commit_of_a_domain_that_is_gone_is_not_committed),
         TEST_MOVE(arrival__later_agent_commits_from_the_journal),

@@ -127,13 +127,18 @@ static void json_out__result_has_every_field(void **state)
         .ram_bytes = 20,
         .sent = 30,
         .received = 40,
-        .verified = { true, 60, 5, 4 },
+        .verified = { true, 60, 55, 5, 4, "" },
         .id = "0123456789abcdef0123456789abcdef",
         .domain = "web01",
         .uuid = "6a1d5c1e-0f6b-4f0e-9d3f-2f2b8c8f8a11",
         .source_host = "hosta",
         .dest_host = "hostb.example",
-        .disks = { { "vda", "/a/x.img", "/b/x.img", "raw", 50 } },
+        .disks = { { "vda",
+                     "/a/x.img",
+                     "/b/x.img",
+                     "raw",
+                     50,
+                     { true, 60, 55, 5, 4, "0a1b" } } },
         .ndisks = 1,
         .left = { "do this" },
         .nleft = 1,
@@ -151,9 +156,11 @@ static void json_out__result_has_every_field(void **state)
         "'budget_ms':300,'forecast':null,'forecast_at_ms':null,'elapsed_ms':192000,'"
         "rounds':4,'retries':2,'redials':1,"
         "'disk_bytes':10,'ram_bytes':20,'sent':30,'received':40,'kept':null,"
-        "'verified':{'compared':60,'differing':5,'repaired':4},"
+        "'verified':{'compared':60,'alike':55,'differing':5,'repaired':4},"
         "'disks':[{'target':'vda','source_path':'/a/x.img',"
-        "'destination_path':'/b/x.img','format':'raw','size':50}],"
+        "'destination_path':'/b/x.img','format':'raw','size':50,"
+        "'verified':{'compared':60,'alike':55,'differing':5,'repaired':4,"
+        "'digest':'0a1b'}}],"
         "'left':['do this'],'notes':['kept that','and that'],"
         "'arrival':{'done':['announced'],'failed':['no clock']},'error':null}");
 }

@@ -452,6 +452,108 @@ static void compare__streams_that_do_not_fit_are_an_error(void **state)
     }
 }
 
+/* Two queues of what is given, which have ended. */
+static void fill(struct digest_queue *q, const struct digest *d, size_t n)
+{
+    struct err e;
+
+    digest_queue_init(q);
+    for (size_t i = 0; i < n; i++)
+        assert_ok(digest_push(q, &d[i], &e), e);
+    digest_end(q);
+}
+
+static struct told {
+    bool alike;
+    uint64_t off, len;
+} told[16];
+static unsigned ntold;
+
+static void tell_differs(void *ctx, uint64_t off, uint64_t len)
+{
+    (void)ctx;
+    told[ntold++] = (struct told){ false, off, len };
+}
+
+static void tell_alike(void *ctx, const struct digest *d)
+{
+    (void)ctx;
+    told[ntold++] = (struct told){ true, d->off, d->len };
+}
+
+/* Who takes "alike up to here" for "all up to here is known" must have heard of every
+ * difference before it. */
+static void compare__all_is_told_in_order_without_a_gap(void **state)
+{
+    static const struct digest a[] = { { .off = 0, .len = 4, .sum = "1" },
+                                       { .off = 4, .len = 4, .sum = "2" },
+                                       { .off = 8, .len = 4, .sum = "3" },
+                                       { .off = 12, .len = 20, .zero = true },
+                                       { .off = 32, .len = 4, .sum = "4" } };
+    static const struct digest b[] = {
+        { .off = 0, .len = 4, .sum = "x" },  { .off = 4, .len = 4, .sum = "y" },
+        { .off = 8, .len = 4, .sum = "3" },  { .off = 12, .len = 8, .zero = true },
+        { .off = 20, .len = 4, .sum = "z" }, { .off = 24, .len = 8, .zero = true },
+        { .off = 32, .len = 4, .sum = "w" }
+    };
+    static const struct told want[] = { { false, 0, 8 }, { true, 8, 4 },
+                                        { true, 12, 8 }, { false, 20, 4 },
+                                        { true, 24, 8 }, { false, 32, 4 } };
+    const struct digest_diff diff = { .differs = tell_differs, .alike = tell_alike };
+    static struct digest_queue q[2];
+    struct err e;
+
+    (void)state;
+    ntold = 0;
+    fill(&q[0], a, sizeof a / sizeof a[0]);
+    fill(&q[1], b, sizeof b / sizeof b[0]);
+    assert_ok(digest_compare(&q[0], &q[1], &diff, &e), e);
+    assert_int_equal(ntold, sizeof want / sizeof want[0]);
+    for (unsigned i = 0; i < ntold; i++) {
+        assert_int_equal(told[i].alike, want[i].alike);
+        assert_int_equal(told[i].off, want[i].off);
+        assert_int_equal(told[i].len, want[i].len);
+    }
+}
+
+static void fold_of(const struct digest *d, size_t n, char out[2 * DIGEST_LEN + 1])
+{
+    struct digest_fold *const f = digest_fold_new(BLOCK);
+    uint8_t sum[DIGEST_LEN];
+
+    assert_non_null(f);
+    for (size_t i = 0; i < n; i++)
+        digest_fold_add(f, &d[i]);
+    digest_fold_sum(f, sum);
+    digest_hex(sum, out);
+    digest_fold_free(f);
+}
+
+/* Two records can be compared only if it follows from the blocks alone. */
+static void fold__is_of_blocks_however_their_zeroes_come(void **state)
+{
+    const struct digest whole[] = { { .off = 0, .len = 3 * BLOCK, .zero = true },
+                                    { .off = 3 * BLOCK, .len = BLOCK, .sum = "1" } };
+    const struct digest parts[] = { { .off = 0, .len = BLOCK, .zero = true },
+                                    { .off = BLOCK, .len = 2 * BLOCK, .zero = true },
+                                    { .off = 3 * BLOCK, .len = BLOCK, .sum = "1" } };
+    const struct digest other[] = { { .off = 0, .len = 2 * BLOCK, .zero = true },
+                                    { .off = 3 * BLOCK, .len = BLOCK, .sum = "1" } };
+    char a[2 * DIGEST_LEN + 1], b[2 * DIGEST_LEN + 1];
+
+    (void)state;
+    fold_of(whole, 2, a);
+    fold_of(parts, 3, b);
+    assert_string_equal(a, b);
+    fold_of(other, 2, b);
+    assert_string_not_equal(a, b);
+    /* XXH128 of those 32 bytes: what others have in their records must not change. */
+    fold_of(parts + 2, 1, b);
+    assert_string_equal(b, "09a905c59b68e2c30b4f8d76593031d4");
+    fold_of(NULL, 0, b);
+    assert_string_equal(b, "99aa06d3014798d86001c324468d497f"); /* of no bytes */
+}
+
 /* --- digests from elsewhere --- */
 
 static bool elsewhere(void *ctx, const struct digest_cfg *cfg, uint64_t *size,
@@ -568,6 +670,8 @@ int main(void)
         TEST_V(verify__ranges_alone_are_compared),
         TEST_V(verify__long_stretches_are_told_in_parts),
         TEST_V(compare__streams_that_do_not_fit_are_an_error),
+        TEST_V(compare__all_is_told_in_order_without_a_gap),
+        TEST_V(fold__is_of_blocks_however_their_zeroes_come),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -244,6 +244,8 @@ static void opts__contradictions_are_refused(void **state)
     (void)state;
     assert_refused("contradict", "Give one of them", "--keep-source",
                    "--remove-source-disks", "a", "b");
+    assert_refused("nothing is left to compare", "See: snmigrate --help",
+                   "--verify-later", "--remove-source-disks", "a", "b");
     assert_refused("contradict", "--help", "-q", "-v", "a", "b");
     assert_refused("--check only", "forecast of its own", "--forecast", "10s", "a",
                    "b");

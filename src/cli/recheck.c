@@ -1,0 +1,339 @@
+/* Threads: main compares; "signals" takes Ctrl-C, which ends it, and shows how far it is. */
+#include "cli/recheck.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/units.h"
+#include "base/unix.h"
+#include "cli/json_out.h"
+#include "cli/report.h"
+
+enum { OK = 0, USAGE = 2, FAILED = 4, DIFFER = 6 };
+enum { LIVE_MS = 500, PLAIN_MS = 5000 };
+
+/* --- the command line --- */
+
+/* "--NAME VALUE" or "--NAME=VALUE" at @argv[*i]; *value NULL: it is another one. */
+static bool take_value(int argc, char **argv, int *i, const char *name,
+                       const char **value, struct err *e)
+{
+    const size_t n = strlen(name);
+    const char *const arg = argv[*i];
+
+    *value = NULL;
+    if (strncmp(arg, name, n) != 0 || (arg[n] != '\0' && arg[n] != '='))
+        return true;
+    if (arg[n] == '\0' && *i + 1 == argc)
+        return err_set(e, ERR_USAGE, 0, "%s needs a value", name);
+    *value = arg[n] == '=' ? arg + n + 1 : argv[++*i];
+    return true;
+}
+
+static bool take_progress(const char *v, int *out, struct err *e)
+{
+    static const char *const words[] = { "auto", "plain", "none" };
+
+    for (int i = 0; i < 3; i++)
+        if (strcmp(v, words[i]) == 0) {
+            *out = i; /* in the order of enum opts_progress */
+            return true;
+        }
+    return err_set(e, ERR_USAGE, 0, "--progress: \"%.40s\" is none of auto|plain|none",
+                   v);
+}
+
+static bool take_option(int argc, char **argv, int *i, struct recheck_opts *out,
+                        struct err *e)
+{
+    const char *v;
+
+    if (strcmp(argv[*i], "--json") == 0)
+        return out->json = true;
+    if (strcmp(argv[*i], "--help") == 0 || strcmp(argv[*i], "-h") == 0)
+        return out->help = true;
+    if (!take_value(argc, argv, i, "--progress", &v, e))
+        return false;
+    if (v != NULL)
+        return take_progress(v, &out->progress, e);
+    return err_set(e, ERR_USAGE, 0, "snmigrate verify has no option %.100s", argv[*i]);
+}
+
+bool recheck_parse(int argc, char **argv, struct recheck_opts *out, struct err *e)
+{
+    bool options = true;
+
+    memset(out, 0, sizeof *out);
+    for (int i = 1; i < argc; i++) {
+        if (options && strcmp(argv[i], "--") == 0) {
+            options = false;
+        } else if (options && argv[i][0] == '-') {
+            if (!take_option(argc, argv, &i, out, e))
+                return false;
+        } else if (out->what != NULL) {
+            return err_set(e, ERR_USAGE, 0, "\"%.100s\" is one argument too many",
+                           argv[i]);
+        } else {
+            out->what = argv[i];
+        }
+    }
+    if (out->help || (out->what != NULL && out->what[0] != '\0'))
+        return true;
+    err_set(e, ERR_USAGE, 0, "snmigrate verify: DOMAIN or ID is missing");
+    return err_next(e, "See what there is: snmigrate list");
+}
+
+/* --- what came of it; pure --- */
+
+static void put_where(struct text *t, const struct recheck_disk *d)
+{
+    text_put(t, TEXT_PLAIN, "           at");
+    for (size_t i = 0; i < d->nwhere; i++)
+        text_printf(t, TEXT_PLAIN, "%s %llu+%llu", i > 0 ? "," : "",
+                    (unsigned long long)d->where[i].off,
+                    (unsigned long long)d->where[i].len);
+    text_put(t, TEXT_PLAIN, d->nwhere == RECHECK_SHOWN ? ", ... (bytes)" : " (bytes)");
+    text_newline(t);
+}
+
+static void put_disk(struct text *t, const struct recheck_result *r,
+                     const struct recheck_disk *d)
+{
+    char a[UNITS_LEN], b[UNITS_LEN];
+
+    text_printf(t, TEXT_PLAIN, "  %-8s %s compared: ", d->target,
+                units_size(a, d->compared));
+    if (d->differing > 0)
+        text_printf(t, TEXT_PLAIN, "%s DIFFER", units_size(b, d->differing));
+    else
+        text_put(t, TEXT_PLAIN, "alike");
+    if (r->marked && d->written > 0)
+        text_printf(t, TEXT_PLAIN, ", but for %s that the guest has written since",
+                    units_size(b, d->written));
+    text_newline(t);
+    if (d->nwhere > 0)
+        put_where(t, d);
+    text_printf(t, TEXT_PLAIN, "           digest of %s that are alike: %s",
+                units_size(a, d->alike), d->digest);
+    text_newline(t);
+}
+
+static void put_verdict(struct text *t, const struct recheck_result *r)
+{
+    if (r->status != DIFFER) {
+        text_printf(t, TEXT_PLAIN, "%s: both copies of its disks are alike", r->domain);
+    } else if (r->marked) {
+        text_printf(t, TEXT_PLAIN,
+                    "%s: the copies differ where the guest has not written since the "
+                    "move: one of them is damaged, or was changed by another",
+                    r->domain);
+    } else {
+        text_printf(t, TEXT_PLAIN,
+                    "%s: the copies differ; what the guest has written "
+                    "since cannot be told from damage",
+                    r->domain);
+        if (r->why[0] != '\0')
+            text_printf(t, TEXT_PLAIN, " (%s)", r->why);
+    }
+    text_newline(t);
+}
+
+void recheck_text(struct text *t, const struct recheck_result *r)
+{
+    char time[UNITS_LEN];
+
+    text_printf(t, TEXT_PLAIN, "%s, move %.8s to %s: compared in %s", r->domain, r->id,
+                r->destination, units_time(time, r->elapsed_ms));
+    text_newline(t);
+    for (size_t i = 0; i < r->ndisks; i++)
+        put_disk(t, r, &r->disks[i]);
+    put_verdict(t, r);
+}
+
+static struct json_object *disk_json(const struct recheck_result *r,
+                                     const struct recheck_disk *d)
+{
+    struct json_object *const o = json_new(), *const where = json_object_new_array();
+
+    json_out_clean(o, "target", d->target);
+    json_out_clean(o, "source_path", d->src);
+    json_out_clean(o, "destination_path", d->dst);
+    json_add_u64(json_add_u64(o, "size", d->size), "compared", d->compared);
+    json_add_u64(json_add_u64(o, "alike", d->alike), "differing", d->differing);
+    if (r->marked)
+        json_add_u64(o, "written", d->written);
+    else
+        json_add_obj(o, "written", NULL);
+    for (size_t i = 0; i < d->nwhere; i++)
+        json_object_array_add(
+            where, json_add_u64(json_add_u64(json_new(), "offset", d->where[i].off),
+                                "length", d->where[i].len));
+    json_add_obj(o, "where", where);
+    return json_add_str(o, "digest", d->digest);
+}
+
+struct json_object *recheck_json(const struct recheck_result *r)
+{
+    struct json_object *const o = json_new(), *const disks = json_object_new_array();
+
+    json_add_str(o, "type", "verify");
+    json_add_u64(o, "status", (uint64_t)r->status);
+    json_add_str(o, "id", r->id);
+    json_out_clean(o, "domain", r->domain);
+    json_out_clean(o, "uuid", r->uuid);
+    json_out_clean(o, "destination", r->destination);
+    json_add_u64(o, "elapsed_ms", (uint64_t)r->elapsed_ms);
+    json_add_bool(json_add_bool(o, "live", r->live), "marked", r->marked);
+    json_out_clean(o, "why", r->why);
+    for (size_t i = 0; r->compared && i < r->ndisks; i++)
+        json_object_array_add(disks, disk_json(r, &r->disks[i]));
+    json_add_obj(o, "disks", disks);
+    json_object_object_add(o, "error", json_out_error(&r->err));
+    return o;
+}
+
+/* --- the program --- */
+
+struct job {
+    struct cancel *cancel;
+    struct recheck_progress progress;
+    pthread_t signals;
+    int show; /* enum opts_progress */
+    bool live;
+};
+
+static void flush(struct text *t, int fd)
+{
+    struct err e;
+
+    if (t->len > 0 && !fd_write_all(fd, t->buf, t->len, &e) && fd != STDERR_FILENO)
+        dprintf(STDERR_FILENO, "snmigrate: the result could not be written: %s\n",
+                e.msg);
+    text_clear(t);
+}
+
+static int fail(const struct err *e, int status, bool utf8)
+{
+    AUTO(text_fini) struct text t = { .utf8 = utf8 };
+
+    report_error(&t, e);
+    flush(&t, STDERR_FILENO);
+    return status;
+}
+
+static void show(struct job *j)
+{
+    const uint64_t size = atomic_load(&j->progress.size);
+    const uint64_t done = atomic_load(&j->progress.compared);
+    char a[UNITS_LEN], b[UNITS_LEN];
+
+    if (size == 0)
+        return;
+    dprintf(STDERR_FILENO, "%scompared %s of %s (%d %%)%s", j->live ? "\r" : "",
+            units_size(a, done), units_size(b, size),
+            (int)(100.0 * (double)done / (double)size), j->live ? "\033[K" : "\n");
+}
+
+static void our_signals(sigset_t *set)
+{
+    static const int all[] = { SIGINT, SIGTERM, SIGHUP, SIGUSR1 };
+
+    sigemptyset(set);
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        sigaddset(set, all[i]);
+}
+
+/* SIGUSR1 is main's word to end. */
+static void *signals_thread(void *arg)
+{
+    struct job *const j = arg;
+    const int ms = j->live ? LIVE_MS : PLAIN_MS;
+    const struct timespec wait = { ms / MS_PER_S, ms % MS_PER_S * NS_PER_MS };
+    sigset_t set;
+    int sig;
+
+    pthread_setname_np(pthread_self(), "signals");
+    our_signals(&set);
+    while ((sig = sigtimedwait(&set, NULL, &wait)) != SIGUSR1) {
+        if (sig > 0)
+            cancel_set(j->cancel);
+        else if (errno == EAGAIN && j->show != OPTS_PROGRESS_NONE)
+            show(j);
+    }
+    if (j->live)
+        dprintf(STDERR_FILENO, "\r\033[K");
+    return NULL;
+}
+
+static bool start(struct job *j, const struct recheck_opts *o, struct err *e)
+{
+    sigset_t set;
+
+    signal(SIGPIPE, SIG_IGN);
+    our_signals(&set);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    j->show = o->progress;
+    j->live = o->progress == OPTS_PROGRESS_AUTO && isatty(STDERR_FILENO);
+    j->cancel = cancel_new();
+    if (j->cancel == NULL)
+        return err_set(e, ERR_SYS, ENOMEM, "verify");
+    const int os = pthread_create(&j->signals, NULL, signals_thread, j);
+    return os == 0 || err_set(e, ERR_SYS, os, "cannot start a thread");
+}
+
+static void say(const struct recheck_opts *o, const struct recheck_result *r, bool utf8)
+{
+    AUTO(text_fini) struct text t = { .utf8 = utf8 };
+    struct err e;
+
+    if (r->err.kind != ERR_NONE)
+        report_error(&t, &r->err);
+    flush(&t, STDERR_FILENO);
+    if (o->json) {
+        if (!json_out_write(STDOUT_FILENO, recheck_json(r), &e))
+            dprintf(STDERR_FILENO, "snmigrate: the result could not be written: %s\n",
+                    e.msg);
+        return;
+    }
+    if (r->compared)
+        recheck_text(&t, r);
+    flush(&t, STDOUT_FILENO);
+}
+
+int recheck_main(int argc, char **argv, bool utf8)
+{
+    static struct recheck_result r; /* large: paths of every disk */
+    static struct job j;
+    struct recheck_opts o;
+    struct err e = { 0 };
+
+    log_init(LOG_WARN, "src");
+    if (!recheck_parse(argc, argv, &o, &e) || !fault_init(&e)) {
+        err_next(&e, "See: snmigrate --help");
+        return fail(&e, USAGE, utf8);
+    }
+    if (o.help) {
+        opts_help(stdout);
+        return fflush(stdout) == 0 ? OK : USAGE;
+    }
+    if (!start(&j, &o, &e))
+        return fail(&e, FAILED, utf8);
+    const struct recheck_cfg cfg = { .what = o.what,
+                                     .cancel = j.cancel,
+                                     .progress = &j.progress };
+    recheck_run(&cfg, &r);
+    pthread_kill(j.signals, SIGUSR1);
+    pthread_join(j.signals, NULL);
+    say(&o, &r, utf8);
+    cancel_free(j.cancel);
+    return r.status;
+}
