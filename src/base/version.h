@@ -5,6 +5,6 @@
 #define SNMIGRATE_VERSION "0.1.0"
 
 /* Of the control protocol (src/README.md); a peer with another number is refused. */
-enum { AGENT_PROTOCOL = 3 };
+enum { AGENT_PROTOCOL = 4 };
 
 #endif
