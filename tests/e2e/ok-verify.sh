@@ -34,6 +34,9 @@ moved --compare
 holds "all was compared" "$(result .verified.compared)" = $((2 * SIZE))
 holds "one block differed" "$(result .verified.differing)" = 65536
 holds "and was repaired" "$(result .verified.repaired)" = 65536
+holds "on that disk" "$(result '.disks[0].verified | "\(.compared) \(.alike) \(.differing)"')" = \
+    "$SIZE $((SIZE - 65536)) 65536"
+holds "each has a digest" "$(result '[.disks[].verified.digest | select(length == 32)] | length')" = 2
 grep -q 'warn verify: vda: .* differed' "$ATTEMPT/stderr" || failed "it does not say so"
 
 echo "== a guest that writes differs nowhere"
@@ -51,5 +54,5 @@ holds "nothing differed" "$(result .verified.differing)" = 0
 lab run b sh -c 'rm -f /var/lib/images/busy-vd?.*'
 move busy --verify none --disks-to /var/lib/images
 moved --disks none
-holds "nothing was compared" "$(result .verified)" = null
+holds "nothing was compared" "$(result '.verified // .disks[0].verified')" = null
 complete busy b a
