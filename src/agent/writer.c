@@ -18,6 +18,7 @@ enum {
     START_POLL_MS = 5,
     CLOSE_MS =
         30 * 1000, /* what it still has to write was flushed before: it is quick */
+    AGAIN_MS = 1000,
     SAID_MAX = 64 << 10,
     SHARED = 16,         /* connections at one time */
     DIRECT_ALIGN = 4096, /* bytes that O_DIRECT may round a write up to */
@@ -201,14 +202,27 @@ void writer_end(struct writer *w)
         kill(w->proc.pid, SIGTERM); /* ours and not reaped */
 }
 
+/* One that has just begun to listen forgets a SIGTERM (qemu-nbd.c: "state = RUNNING" comes
+ * after the pid file), so it is told again. */
+static bool end_and_wait(struct writer *w, int *status, struct err *e)
+{
+    const int64_t end = clock_ms() + CLOSE_MS;
+
+    do {
+        writer_end(w);
+        if (proc_wait(&w->proc, AGAIN_MS, status, e))
+            return true;
+    } while (e->kind == ERR_TIMEOUT && clock_ms() < end);
+    return false;
+}
+
 bool writer_close(struct writer *w, struct err *e)
 {
     int status;
 
     if (w->proc.pid <= 0)
         return fail(w, e, "has ended");
-    writer_end(w);
-    if (!proc_wait(&w->proc, CLOSE_MS, &status, e)) {
+    if (!end_and_wait(w, &status, e)) {
         proc_stop(&w->proc, 0);
         return fail(w, e, "did not end");
     }
