@@ -331,12 +331,26 @@ bool vdom_announce(struct vdom *d, struct err *e)
     return vdom_qmp(d, "announce-self", a, NULL, e);
 }
 
+enum { AGENT_S = 5 }; /* for an answer of a guest agent; libvirt asks twice */
+
+/* By default libvirt waits without end for an agent that has said that it is there, and then
+ * stops. */
+static void agent_patience(struct vdom *d, int seconds)
+{
+    if (virDomainAgentSetResponseTimeout(d->dom, seconds, 0) < 0)
+        log_debug("virt", "the guest agent of %s may be waited for", d->name);
+}
+
 bool vdom_sync_time(struct vdom *d, struct err *e)
 {
-    if (virDomainSetTime(d->dom, 0, 0, VIR_DOMAIN_TIME_SYNC) == 0)
-        return true;
+    agent_patience(d, AGENT_S);
+    const bool ok = virDomainSetTime(d->dom, 0, 0, VIR_DOMAIN_TIME_SYNC) == 0;
     const int code = virt_code();
-    virt_fail(e, "cannot set the clock of %s", d->name);
+    if (!ok)
+        virt_fail(e, "cannot set the clock of %s", d->name);
+    agent_patience(d, VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK);
+    if (ok)
+        return true;
     /* No agent is configured, or none is connected or answers. */
     if (code == VIR_ERR_AGENT_UNRESPONSIVE || code == VIR_ERR_ARGUMENT_UNSUPPORTED ||
         code == VIR_ERR_CONFIG_UNSUPPORTED || code == VIR_ERR_OPERATION_UNSUPPORTED)

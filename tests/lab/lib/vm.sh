@@ -5,7 +5,7 @@
 
 # shellcheck disable=SC2034 # the options of one "vm" command, set by vm_options
 vm_defaults() {
-    VM_HOST=a VM_MEM=256 VM_WRITE=0 VM_DIRTY=0 VM_RAM=64M VM_DISCARD=0 VM_CMDLINE=''
+    VM_HOST=a VM_MEM=256 VM_WRITE=0 VM_DIRTY=0 VM_RAM=64M VM_DISCARD=0 VM_CMDLINE='' VM_AGENT=''
     VM_PAUSED='' VM_START=1 VM_CACHE='' VM_DISKS=() VM_FOR=READY VM_TIMEOUT=90
 }
 
@@ -14,6 +14,7 @@ vm_options() {
     while [ $# -gt 0 ]; do
         case $1 in
             --discard) VM_DISCARD=1; shift; continue ;;
+            --agent) VM_AGENT=1; shift; continue ;;
             --paused) VM_PAUSED=--paused; shift; continue ;;
             --no-start) VM_START=; shift; continue ;;
         esac
@@ -78,6 +79,16 @@ disk_make() {
 END
 }
 
+# The guest agent's channel, as virt-install makes it; nobody in this guest answers there.
+agent_xml() {
+    [ -n "$VM_AGENT" ] || return 0
+    cat << END
+    <channel type='unix'>
+      <target type='virtio' name='org.qemu.guest_agent.0'/>
+    </channel>
+END
+}
+
 # The machine type is one that QEMU 7.2 and 10 both know; the CPU has a name, so that it is
 # the same on both hosts; the console is a file below a directory that each host has.
 domain_xml() {
@@ -102,6 +113,7 @@ domain_xml() {
   <devices>
     <emulator>/usr/bin/qemu-system-x86_64</emulator>
 $disks
+$(agent_xml)
     <controller type='usb' model='none'/>
     <serial type='file'>
       <source path='/var/log/libvirt/console/$name.log' append='on'/>
