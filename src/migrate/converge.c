@@ -14,6 +14,7 @@ enum {
     ROUND_GAP_MS = 50, /* between short rounds: a round has fixed costs in QEMU */
     LOOK_MS = 10,      /* near the end: to catch the moment when little is left */
     METER_MS = 1000,   /* over which the guest's writes are measured */
+    MUTE_MS = 60000,   /* a destination that takes no memory for so long hangs */
     /* --hold: */
     HOLD_TICK_MS = 100,  /* how late the end of it may be noticed */
     HOLD_LOOK_MS = 2000, /* between two looks at what is dirty: one question to QEMU */
@@ -338,18 +339,50 @@ static bool note_run_state(struct move *m, struct err *e)
     return guard_say(m, run == VDOM_PAUSED ? "stood" : "ran", e);
 }
 
-/* How RAM is, or why there is no RAM any more. */
-static bool look_at_ram(struct move *m, bool *noted, struct memory_sample *ram,
-                        struct err *e)
+/* What memory_run() remembers from look to look. */
+struct ram_look {
+    struct memory_sample now;
+    bool noted;      /* whether the guest runs */
+    uint64_t passed; /* to the destination's QEMU, */
+    int64_t
+        changed_ms; /* which has grown then; before the first byte it is only made */
+};
+
+/* Without a rate, or in the first pass, nothing counts as stalled; but a QEMU that hangs there
+ * would be waited for without end.  Whatever --on-stall says. */
+static bool still_moves(struct move *m, struct ram_look *l, struct err *e)
 {
-    memory_sample(m, ram);
-    if (ram->failed || ram->done) {
+    const int64_t now = clock_ms();
+
+    if (l->now.received == 0 || l->now.stopped || l->now.passed != l->passed ||
+        l->changed_ms == 0) {
+        l->passed = l->now.passed;
+        l->changed_ms = now;
+    }
+    if (now - l->changed_ms < MUTE_MS)
+        return true;
+    err_set(e, ERR_STALLED, 0,
+            "does not converge: %s has taken no memory for %d s (%llu bytes before)",
+            m->cfg->dest.host, MUTE_MS / MS_PER_S, (unsigned long long)l->passed);
+    return err_next(e,
+                    "See whether the QEMU of %s hangs there: its log is in "
+                    "/var/log/libvirt/qemu.",
+                    m->facts.name);
+}
+
+/* How RAM is, or why there is no RAM any more. */
+static bool look_at_ram(struct move *m, struct ram_look *l, struct err *e)
+{
+    memory_sample(m, &l->now);
+    if (l->now.failed || l->now.done) {
         memory_error(m, e);
         return false;
     }
-    if (*noted || ram->ram.status < VRAM_SETUP)
+    if (!still_moves(m, l, e))
+        return false;
+    if (l->noted || l->now.ram.status < VRAM_SETUP)
         return true;
-    *noted = true;
+    l->noted = true;
     return note_run_state(m, e);
 }
 
@@ -357,8 +390,7 @@ static bool look_at_ram(struct move *m, bool *noted, struct memory_sample *ram,
 bool memory_run(struct move *m, struct err *e)
 {
     struct control_verdict v = { .todo = CONTROL_ROUND, .all = true };
-    struct memory_sample ram;
-    bool noted = false;
+    struct ram_look l = { .noted = false };
 
     move_enter(m, MOVE_MEMORY);
     control_restart(&m->control);
@@ -369,8 +401,9 @@ bool memory_run(struct move *m, struct err *e)
         if (v.todo == CONTROL_ROUND && !one_round(m, v.all, e))
             return false;
         if (!copy_sample(m, e) || !converge_in_time(m, e) ||
-            !fault_point("memory.loop", e) || !look_at_ram(m, &noted, &ram, e) ||
-            !decide(m, &ram, &v, e) || (!ram.stopped && !share_link(m, v.ram_limit, e)))
+            !fault_point("memory.loop", e) || !look_at_ram(m, &l, e) ||
+            !decide(m, &l.now, &v, e) ||
+            (!l.now.stopped && !share_link(m, v.ram_limit, e)))
             return false;
         if (v.todo == CONTROL_SWITCH || v.todo == CONTROL_SUSPEND)
             return fault_point("memory.done", e);

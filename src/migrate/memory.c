@@ -444,8 +444,12 @@ void memory_undo(struct move *m)
     if (r->listener >= 0)
         close(r->listener);
     r->listener = -1;
-    if (!memory_wait(m, ABORT_MS))
+    if (!memory_wait(m, ABORT_MS)) {
         log_warn("undo", "libvirt is still busy with the cancelled migration");
+        /* A QEMU there that hangs would keep it so: the agent ends that with its link. */
+        if (m->dial != NULL)
+            dial_kill(m->dial);
+    }
     if (!m->source_unknown)
         m->source_unknown = !owner_take_back(m, &e);
     if (m->source_unknown)

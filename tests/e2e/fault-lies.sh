@@ -81,7 +81,7 @@ more with "--retries 0" lie mute:digest 4 'no digest came for 5 minutes'
 try "digests that never agree" never_alike
 more lie mute:disk         4 'disk vda'
 more lie counts:ram-limit       4 'lost the link'
-more lie mute:ram          8 'does not converge' # after its patience of 3 minutes
+more lie mute:ram          8 'does not converge' # after a minute
 lie claims=unresolved:close 4 'so it is said'
 more lie mute:close        4 'would have lasted'
 # Nobody can be told to tidy up before it goes on; the next move does.

@@ -9,6 +9,14 @@ fault_begin --disk raw:64M:24M --disk qcow2:64M:8M
 
 HELD=switch.suspended:delay-300
 
+# Not while libvirt makes it: that is waited for.
+ram_flows() {
+    on a virsh -q qemu-monitor-command vm '{"execute":"query-migrate"}' | grep -q '"active"'
+}
+stop_dst_qemu() {
+    await 60 ram_flows && on b pkill -STOP -f '^[^ ]*qemu-system-x86_64 -name guest=vm,'
+}
+
 # The guest's own end, as far as we are concerned; but nobody shall think that it runs.
 killed_in_finish() {
     faulty_attempt finish:delay-500 kill_dst_qemu
@@ -37,5 +45,6 @@ cell "writer killed in rounds"        rounds:delay-300           kill_writer    
 cell "writer killed before it is closed" switch.copied:delay-300 kill_writer    0 destination
 cell "QEMU of b killed at the release" agent.released:delay-500  kill_dst_qemu  4 source --resumable
 cell "QEMU of b killed before COMMIT" commit:delay-500           kill_dst_qemu  5 off
+cell "QEMU of b stands still in memory" memory.loop:delay-1      "slowly stop_dst_qemu" 8 source
 try "QEMU of b killed in the finish"  killed_in_finish
 fault_end
