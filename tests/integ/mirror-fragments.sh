@@ -21,6 +21,7 @@ measured() {
     done
     wait $pid || die "nbd-mirror $*: $(cat result.json)"
     [ "$peak" -gt 0 ] || die "no peak was seen"
+    echo "$fragments fragments, $(jq .data result.json) bytes: $peak KiB at most"
     [ "$peak" -lt $limit ] || die "nbd-mirror $*: $peak KiB"
 }
 
