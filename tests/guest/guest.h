@@ -18,6 +18,8 @@ struct options {
     uint64_t ram;      /* size of the working set */
     uint64_t verify;   /* bytes of RAM checked per second */
     uint64_t poweroff; /* after so many seconds; 0: never */
+    uint64_t clock;    /* seconds by which the clock is behind; 0: as the RTC says */
+    bool agent_stands; /* agent=stopped */
 };
 
 struct disk {
@@ -55,6 +57,10 @@ bool disk_open(struct disk *d, const char *name, uint64_t rate);
 void disk_start(struct disk *d);
 bool ram_start(struct ram *r, const struct options *o);
 void power_start(void);
+/* QEMU's guest agent, where the initramfs has it.  */
+void agent_start(const struct options *o);
+/* It was started: the clock is of interest. */
+bool agent_is_there(void);
 
 /* What a thread with a rate may do next. */
 struct pace {

@@ -7,6 +7,7 @@
  *   start DISK SEQ             this boot's operations begin with SEQ (record.h)
  *   ack DISK SEQ               every operation up to SEQ is durable
  *   mem PASSES ok              how often all of the working set was found right
+ *   time SECONDS               the clock, of a guest with an agent
  *   beat MS written=.. verified=.. dirtied=..    guest clock; bytes, bytes, pages
  *   ERROR ...                  something was wrong
  *   note ...                   something to know
@@ -145,6 +146,7 @@ static void modules_load(void)
         "virtio_blk",
         "button",
         "evdev",
+        "virtio_console",
     };
 
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
@@ -175,8 +177,9 @@ static void option_set(struct options *o, const char *word)
         const char *name;
         uint64_t *value;
     } table[] = {
-        { "write=", &o->write },   { "dirty=", &o->dirty },       { "ram=", &o->ram },
-        { "verify=", &o->verify }, { "poweroff=", &o->poweroff },
+        { "write=", &o->write },       { "dirty=", &o->dirty },
+        { "ram=", &o->ram },           { "verify=", &o->verify },
+        { "poweroff=", &o->poweroff }, { "clock=", &o->clock },
     };
 
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
@@ -185,6 +188,8 @@ static void option_set(struct options *o, const char *word)
         if (strncmp(word, table[i].name, n) == 0)
             *table[i].value = size_parse(word + n);
     }
+    if (strcmp(word, "agent=stopped") == 0)
+        o->agent_stands = true;
 }
 
 static void options_read(struct options *o)
@@ -257,6 +262,9 @@ static void report(const struct disk *disks, size_t n, const struct ram *ram)
                    (unsigned long long)atomic_load(&ram->passes),
                    (unsigned long long)(now_ns() / NS_PER_MS), written, verified,
                    (unsigned long long)atomic_load(&ram->dirtied));
+    if (agent_is_there())
+        at += snprintf(text + at, sizeof text - (size_t)at, "time %lld\n",
+                       (long long)time(NULL));
     if (write(console, text, (size_t)at) != at)
         atomic_fetch_add(&errors, 1);
 }
@@ -305,6 +313,7 @@ int main(void)
     if (!ram_start(&ram, &o))
         say_error("ram cannot start");
     power_start();
+    agent_start(&o);
     for (size_t i = 0; i < n; i++)
         disk_start(&disks[i]);
     say("READY");

@@ -90,7 +90,7 @@ tools_build_all() {
     cmp -s "$LAB_SRC/qemu-odd-ram" "$LAB_TOOLS/qemu-odd-ram" ||
         install "$LAB_SRC/qemu-odd-ram" "$LAB_TOOLS/"
     tool_build events "-lvirt -lvirt-qemu" "$LAB_SRC/events.c"
-    tool_build init "-static" "$guest"/{init,disk,ram,power,record}.c
+    tool_build init "-static" "$guest"/{init,disk,ram,power,agent,record}.c
     tool_build format-disk "" "$guest/format-disk.c" "$guest/record.c"
     tool_build check-disk "" "$guest/check-disk.c" "$guest/record.c"
 }

@@ -79,7 +79,7 @@ disk_make() {
 END
 }
 
-# The guest agent's channel, as virt-install makes it; nobody in this guest answers there.
+# The guest agent's channel, as virt-install makes it.
 agent_xml() {
     [ -n "$VM_AGENT" ] || return 0
     cat << END
@@ -101,7 +101,7 @@ domain_xml() {
   <os>
     <type arch='x86_64' machine='pc-q35-7.2'>hvm</type>
     <kernel>/var/lib/libvirt/boot/vmlinuz</kernel>
-    <initrd>/var/lib/libvirt/boot/initramfs</initrd>
+    <initrd>/var/lib/libvirt/boot/initramfs${VM_AGENT:+-agent}</initrd>
     <cmdline>console=ttyS0 loglevel=4 panic=0 tsc=unstable no_timer_check random.trust_cpu=on write=$(bytes_of "$VM_WRITE") dirty=$(bytes_of "$VM_DIRTY") ram=$(bytes_of "$VM_RAM") $VM_CMDLINE</cmdline>
   </os>
   <features><acpi/><apic/></features>
