@@ -144,7 +144,7 @@ static bool marks_between(struct disk *d, struct extents *x, const struct marks 
 }
 
 bool survey_marked(const struct mirror_side *side, const char *name, const char *bitmap,
-                   uint32_t align, const struct cancel *cancel,
+                   uint64_t size, uint32_t align, const struct cancel *cancel,
                    void (*marked)(void *ctx, uint64_t off, uint64_t len), void *ctx,
                    struct err *e)
 {
@@ -153,7 +153,7 @@ bool survey_marked(const struct mirror_side *side, const char *name, const char 
                                        .export_name = side->export_name,
                                        .bitmap = bitmap,
                                        .cancel = cancel },
-                              .size = MIRROR_SIZE_DST };
+                              .size = size };
     AUTO(disk_close) struct disk *d = NULL;
     AUTO(extents_fini) struct extents x = { 0 };
     struct marks k = { name, align, cancel, marked, ctx };

@@ -29,6 +29,7 @@ MUST_CHECK bool survey_run(const struct mirror_side *side, const char *name,
 
 /**
  * survey_marked() - which stretches a bitmap marks, in ascending order
+ * @size:   of the export, bytes; another one is an error
  * @align:  a power of two from the server's least block on: a block of so many bytes is
  *          marked if any of it is
  * @marked: is told of each; behind the last whole block of @align, in the server's least
@@ -37,7 +38,7 @@ MUST_CHECK bool survey_run(const struct mirror_side *side, const char *name,
  * Errors: as of mirror_pass().  Blocks: for as long as the answers take.
  */
 MUST_CHECK bool survey_marked(const struct mirror_side *side, const char *name,
-                              const char *bitmap, uint32_t align,
+                              const char *bitmap, uint64_t size, uint32_t align,
                               const struct cancel *cancel,
                               void (*marked)(void *ctx, uint64_t off, uint64_t len),
                               void *ctx, struct err *e);

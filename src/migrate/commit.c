@@ -135,6 +135,9 @@ static void take_marked(struct move *m, struct json_object *reply)
         m->marked = false;
     if (!m->marked && json_get_str(reply, "why", &why, &ignored))
         log_clean(m->unmarked, sizeof m->unmarked, why);
+    if (!m->marked && m->unmarked[0] == '\0')
+        snprintf(m->unmarked, sizeof m->unmarked,
+                 "an answer was lost; snmigrate verify will find out");
 }
 
 static bool ask_commit(struct move *m, char state[16], struct err *e)

@@ -133,7 +133,8 @@ bool compare_excuse(struct copy_disk *c, const struct mirror_side *src,
 
     suspects_begin(&x, from, to);
     if (from->n > 0 &&
-        !survey_marked(src, "src", c->bitmap, BLOCK, c->move->halt, on_marked, &x, e))
+        !survey_marked(src, "src", c->bitmap, c->move->plan.disks[c->index].size, BLOCK,
+                       c->move->halt, on_marked, &x, e))
         return err_wrap(e, "%s", c->move->plan.disks[c->index].target);
     suspects_rest(&x);
     return true;

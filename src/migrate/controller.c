@@ -436,6 +436,7 @@ static void before_ram(struct control *c, const struct control_sample *s,
 {
     const double round = disks_ms(s);
     const double room = (double)s->budget_ms - (double)fixed_ms(c, s);
+    const double start_ms = room > RAM_START_MS ? room : RAM_START_MS;
     char d[UNITS_LEN], t[UNITS_LEN];
 
     c->alone_rate = s->disk_rate;
@@ -445,7 +446,7 @@ static void before_ram(struct control *c, const struct control_sample *s,
         out->todo = round_pays(s) ? CONTROL_ROUND : CONTROL_HOLD;
         snprintf(out->why, sizeof out->why, "held: disks are in step but for %s", d);
         forget(c);
-    } else if (round >= 0 && round <= (room > RAM_START_MS ? room : RAM_START_MS)) {
+    } else if (round >= 0 && round <= start_ms) {
         out->todo = CONTROL_RAM;
         snprintf(out->why, sizeof out->why,
                  "disks are nearly in step (%s dirty): memory starts", d);
@@ -458,6 +459,8 @@ static void before_ram(struct control *c, const struct control_sample *s,
         if ((stuck || s->overdue) && on_stall(c, s, stuck, out))
             return;
         out->todo = CONTROL_ROUND;
+        /* It is only for what waits, and may be dirty again, that it does not fit. */
+        out->all = waiting(s) > 0 && once_ms(s) <= start_ms;
         snprintf(out->why, sizeof out->why, "disks first: %s dirty would take %s", d,
                  t);
     }

@@ -171,7 +171,8 @@ static void remember(struct move *m)
     if (!moved_write(m->state_dir, m->id, m->facts.uuid, &e))
         log_warn("finish", "snmigrate verify will not know of this move: %s", e.msg);
     else if (m->cfg->verify_later && !m->marked)
-        move_note(m, "what the guest writes on %s cannot be told from damage later: %s",
+        move_note(m,
+                  "what the guest writes on %s may not be told from damage later: %s",
                   m->cfg->dest.host, m->unmarked);
 }
 

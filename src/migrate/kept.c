@@ -174,15 +174,16 @@ static struct json_object *disk_json(const char *target, const char *path,
     return json_add_u64(o, "safe", safe);
 }
 
-struct json_object *kept_disks(const struct move *m)
+struct json_object *kept_disks(struct move *m)
 {
     struct json_object *const list = json_object_new_array();
 
     for (size_t i = 0; i < m->plan.n; i++) {
         const struct plan_disk *const d = &m->plan.disks[i];
 
+        m->copies[i].telling = m->copies[i].safe; /* which may move on at any moment */
         json_object_array_add(list, disk_json(d->target, d->dst, d->dst_format, d->size,
-                                              m->copies[i].safe));
+                                              m->copies[i].telling));
     }
     return list;
 }
@@ -191,7 +192,7 @@ void kept_noted(struct move *m)
 {
     m->noted_at_ms = clock_ms();
     for (size_t i = 0; i < m->plan.n; i++)
-        m->copies[i].noted = m->copies[i].safe;
+        m->copies[i].noted = m->copies[i].telling;
 }
 
 bool kept_write(struct move *m, struct err *e)

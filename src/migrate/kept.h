@@ -59,7 +59,7 @@ bool kept_differs(const struct kept *k, const struct plan *plan, char what[400])
 /* --- of a running move; also for the guard and recover --- */
 
 /* The disks of the plan and how far they are safe, for an entry of the journal. */
-struct json_object *kept_disks(const struct move *m);
+struct json_object *kept_disks(struct move *m);
 /* They were written down. */
 void kept_noted(struct move *m);
 /* Write "copied" now.  Errors: ERR_SYS. */

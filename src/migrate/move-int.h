@@ -67,7 +67,9 @@ struct copy_disk {
     struct mirror_pass pass;
     /* Of the bulk: all before it was copied and flushed. */
     atomic_uint_fast64_t safe;
-    uint64_t noted; /* the same as the journal has it */
+    uint64_t telling,
+        noted; /* the same as an entry has it that is being written, and as
+                                the journal has it */
     pthread_t thread;
     bool started, ok;
     int64_t copied_at_ns; /* the pass is through but for its flush */

@@ -124,7 +124,6 @@ bool owner_take_back(struct move *m, struct err *e)
     enum vdom_run run;
     enum vdom_why why;
 
-    m->taken_back = false; /* it may have been released again since */
     if (!end_job(m, e))
         return false;
     while (!proc_ended(m->qemu_pidfd)) {

@@ -415,8 +415,8 @@ static bool excuse(struct recheck *k, struct err *e)
         const struct mirror_side side = { dial_marks, p, p->export_name };
 
         k->out->disks[i].written = 0;
-        if (!survey_marked(&side, "dst", p->bitmap, MIRROR_BLOCK, k->cfg->cancel,
-                           on_marked, p, e))
+        if (!survey_marked(&side, "dst", p->bitmap, k->out->disks[i].size, MIRROR_BLOCK,
+                           k->cfg->cancel, on_marked, p, e))
             return err_wrap(e, "%s", k->out->disks[i].target);
     }
     return true;

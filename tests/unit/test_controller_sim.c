@@ -351,6 +351,8 @@ static const struct trace traces[] = {
       LINK, 0, 0, true, true },
     { "spot-slow", { { 5e6, 1e6, 0, 0 }, { 1e6, 0, 0, 0 } }, { 1e6, 10e6, 0, 0 }, 1e8,
       12e6, 0, 0, true, true },
+    { "beside-spot", { { 250e6, 11e6, 0, 0 }, { 38e6, 0, 0, 0 } }, { 5e6, 100e6, 0, 0 },
+      1e9, LINK, 0, 0, false, false },
     { "memory", { { 2e6, 0, 0, 0 } }, { 300e6, 3e9, 0, 0 }, 4e9, LINK, 0, 0, false,
       false },
     { "fast", { { 150e6, 0, 0, 0 } }, { 10e6, 0, 0, 0 }, 1e9, LINK, 0, 0, false, false },
@@ -492,10 +494,32 @@ static void controller__what_is_hot_is_sent_less_often(void **state)
     }
 }
 
+/* What waits, and is dirty again, counts twice: that alone is no reason to stall. */
+static void controller__what_waits_does_not_keep_memory_from_starting(void **state)
+{
+    (void)state;
+    for (int i = 0; i < TRACES; i++) {
+        if (strcmp(traces[i].name, "beside-spot") != 0)
+            continue;
+        for (uint64_t budget = 350; budget <= 600; budget += 25)
+            for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+                const struct trace t = traces[i];
+                struct outcome o =
+                    run_hot(&t, seed, CONTROL_ON_STALL_ABORT, budget, 0, true);
+
+                if (o.how != CONTROL_SWITCH)
+                    continue;
+                o = run_hot(&t, seed, CONTROL_ON_STALL_ABORT, budget, 0, false);
+                HOLDS(o.how == CONTROL_SWITCH);
+            }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(controller__what_is_hot_is_sent_less_often),
+        cmocka_unit_test(controller__what_waits_does_not_keep_memory_from_starting),
         cmocka_unit_test(controller__waiting_ends_with_a_switch_or_the_time),
         cmocka_unit_test(controller__throttling_ends_and_keeps_the_budget),
         cmocka_unit_test(controller__suspending_always_ends_at_the_destination),

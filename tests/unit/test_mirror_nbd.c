@@ -327,12 +327,13 @@ static void on_marked(void *ctx, uint64_t off, uint64_t len)
     marked[nmarked++] = (struct mirror_range){ off, len };
 }
 
-static bool list_marked(struct err *e)
+static bool list_marked(uint64_t size, struct err *e)
 {
     const struct mirror_side side = { nbd_mem_dial, src, "" };
 
     nmarked = 0;
-    return survey_marked(&side, "src", "b", MIRROR_BLOCK, cancel, on_marked, NULL, e);
+    return survey_marked(&side, "src", "b", size, MIRROR_BLOCK, cancel, on_marked, NULL,
+                         e);
 }
 
 static void survey__tells_marks_in_whole_blocks(void **state)
@@ -344,24 +345,28 @@ static void survey__tells_marks_in_whole_blocks(void **state)
     src->dirty = calloc(1, SIZE);
     src->dirty[3 * block + 17] = 1;
     memset(src->dirty + 10 * block - 1, 1, (size_t)block + 2);
-    assert_ok(list_marked(&e), e);
+    assert_ok(list_marked(SIZE, &e), e);
     assert_int_equal(nmarked, 2);
     assert_int_equal(marked[0].off, 3 * block);
     assert_int_equal(marked[0].len, block);
     assert_int_equal(marked[1].off, 9 * block);
     assert_int_equal(marked[1].len, 3 * block);
     src->dirty[SIZE - 1] = 1;
-    assert_ok(list_marked(&e), e);
+    assert_ok(list_marked(SIZE, &e), e);
     assert_int_equal(nmarked, 3); /* in the rest that is no whole block */
     assert_int_equal(marked[2].off, SIZE - 1);
     assert_int_equal(marked[2].len, 1);
 
+    nmarked = 0; /* a server that has another size is told nothing of */
+    assert_err(list_marked(SIZE - 1, &e), e, ERR_PROTO);
+    assert_int_equal(nmarked, 0);
+
     src->lie = LIE_ERRNO;
     src->lie_at = NBD_STATUS;
     src->lie_errno = EIO;
-    assert_err(list_marked(&e), e, ERR_NBD);
+    assert_err(list_marked(SIZE, &e), e, ERR_NBD);
     src->lie = LIE_EXTENT_LONG;
-    assert_false(list_marked(&e));
+    assert_false(list_marked(SIZE, &e));
     assert_contains(e.msg, "src: block status of ");
 }
 
