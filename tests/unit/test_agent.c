@@ -1098,6 +1098,24 @@ static void agent__killed_at_released_has_passed_nothing(void **state)
     agent_end(&a);
 }
 
+/* @why: why it is not known what it writes; "": it is. */
+static void commit_again(struct agent *a, const char *why)
+{
+    AUTO(json_put) struct json_object *r = NULL;
+    struct json_object *const body = json_add_bool(json_new(), "run", true);
+    const char *said;
+    struct err e;
+    bool marked;
+
+    assert_ok(call(a, "POST", "/moves/" ID1 "/commit",
+                   json_add_bool(body, "mark", true), &r, &e),
+              e);
+    assert_ok(json_get_bool(r, "marked", &marked, &e), e);
+    assert_ok(json_get_str(r, "why", &said, &e), e);
+    assert_int_equal(marked, why[0] == '\0');
+    assert_contains(said, why);
+}
+
 static void killed_in_commit(const char *fault, int resumes_before)
 {
     struct agent a;
@@ -1122,7 +1140,7 @@ static void killed_in_commit(const char *fault, int resumes_before)
     assert_err(call(&a, "DELETE", "/moves/" ID1, NULL, NULL, &e), e, ERR_REFUSED);
     assert_err(call(&a, "PUT", "/moves/" ID2, put_body("raw"), NULL, &e), e,
                ERR_REFUSED);
-    assert_ok(post(&a, ID1, "commit", json_add_bool(json_new(), "run", true), &e), e);
+    commit_again(&a, resumes_before == 0 ? "" : "it was not seen how this began");
     assert_int_equal(atomic_load(&fake->resumes), 1);
     assert_int_equal(atomic_load(&fake->run), VDOM_RUNNING);
     assert_ok(
