@@ -50,12 +50,20 @@ static bool park_locked(struct arrival *a, struct err *e)
     return ok;
 }
 
-/* Times of files move in ticks: what is written once this one is over has another. */
+/* Times of files move in ticks: what is written once this one is over has another.  What
+ * somebody has written since an earlier mark stays known for that. */
 static bool images_mark(struct arrival *a, struct err *e)
 {
-    for (size_t i = 0; i < a->n; i++)
-        if (a->images[i].fd >= 0 && !image_sync(&a->images[i], e))
+    for (size_t i = 0; i < a->n; i++) {
+        struct image *const im = &a->images[i];
+        const struct image_mark was = im->mark;
+        const bool written = image_fate(im) == IMAGE_WRITTEN;
+
+        if (im->fd >= 0 && !image_sync(im, e))
             return false;
+        if (written)
+            im->mark = was;
+    }
     clock_sleep_ms(TICK_MS);
     return true;
 }

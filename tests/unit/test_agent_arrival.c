@@ -1437,6 +1437,26 @@ static void arrival__kept_disks_that_were_written_since_are_spared(void **state)
     unlink(tmp_path("images/a.img"));
 }
 
+/* The answer to the first one was lost. */
+static void arrival__kept_again_does_not_hide_what_was_written(void **state)
+{
+    struct arrival *a = prepared(ID1);
+    struct err e;
+
+    (void)state;
+    assert_ok(arrival_keep(a, &e), e);
+    write_image();
+    assert_ok(arrival_keep(a, &e), e);
+    a = reloaded(a);
+    assert_ok(arrival_reopen(a, NULL, &e), e);
+    assert_true(a->changed);
+    assert_ok(arrival_keep(a, &e), e);
+    a = reloaded(a);
+    assert_ok(arrival_reopen(a, NULL, &e), e); /* nobody has acted upon it */
+    assert_true(a->changed);
+    abort_away(a);
+}
+
 /* What is not known is no reason: it had not the guest's memory. */
 static void arrival__left_beside_a_definition_is_removed(void **state)
 {
@@ -1768,6 +1788,7 @@ int main(void)
         TEST_MOVE(arrival__reopen_looks_before_it_mends),
         TEST_MOVE(arrival__kept_disks_that_a_guest_has_written_are_left),
         TEST_MOVE(arrival__kept_disks_that_were_written_since_are_spared),
+        TEST_MOVE(arrival__kept_again_does_not_hide_what_was_written),
         TEST_MOVE(arrival__left_beside_a_definition_is_removed),
         TEST_MOVE(arrival__parked_disks_that_were_written_since_are_spared),
         TEST_MOVE(arrival__restart_of_the_host_forgets_devices_only),
