@@ -113,8 +113,11 @@ static bool are_unwritten(const struct arrival *a, bool bare, struct err *e)
     for (size_t i = 0; i < a->n; i++) {
         const struct image *const im = &a->images[i];
 
-        if (bare && im->device && im->fd < 0)
-            continue; /* image_remove() leaves alone what was written */
+        /* After a restart of this host nothing tells, and it is left alone; what an abort
+         * of ours that was cut short has blanked counts as written, too. */
+        if (bare && im->device && im->fd < 0 &&
+            (image_fate(im) != IMAGE_WRITTEN || image_device_is_blank(im)))
+            continue;
         if (!is_unwritten(a, im, bare, e))
             return false;
     }

@@ -37,6 +37,11 @@ void arrival_leave(struct arrival *a, enum arrival_step to);
 /* flock on PATHS_STATE, which is made if need be; *fd is owned by the caller. */
 MUST_CHECK bool arrival_lock_all(int *fd, struct err *e);
 
+/* No other domain of this host, running or off, has the device as a disk; of a file the
+ * image itself tells who has it open.  ->lock is held.  Blocks: on libvirt, once for each
+ * domain.  Errors: ERR_REFUSED one has it; ERR_VIRT. */
+MUST_CHECK bool arrival_unowned(struct arrival *a, const struct image *im,
+                                struct err *e);
 void arrival_tokens_remove(struct arrival *a);
 /* The directories of sockets, empty; the writers of all images, which are open. */
 MUST_CHECK bool arrival_dirs_make(struct arrival *a, struct err *e);

@@ -202,7 +202,7 @@ static void read_left(struct arrival *a, struct json_object *entries)
             continue;
         if (strcmp(name, "reopened") == 0)
             return;
-        if (strcmp(name, "kept") != 0 &&
+        if (strcmp(name, "kept") != 0 && strcmp(name, "parked") != 0 &&
             strcmp(name, arrival_step_name(ARRIVAL_CLOSED)) != 0)
             continue;
         read_marks(a, o);

@@ -167,6 +167,23 @@ bool arrival_dirs_make(struct arrival *a, struct err *e)
            ram_dir_make(a, e);
 }
 
+/* ---- other domains --------------------------------------------------------------------- */
+
+bool arrival_unowned(struct arrival *a, const struct image *im, struct err *e)
+{
+    char name[256];
+
+    if (!im->device)
+        return true;
+    if (!arrival_guest(a, e) ||
+        !a->ops->disk_user(a->guest, im->path, name, sizeof name, e))
+        return err_wrap(e, "disk %s", im->target);
+    return name[0] == '\0' ||
+           err_set(e, ERR_REFUSED, 0,
+                   "disk %s: %.200s is a disk of the domain '%.100s'", im->target,
+                   im->path, name);
+}
+
 /* ---- all of it ------------------------------------------------------------------------- */
 
 /* Two names of one seed: two disks would be written into it.  (A device opens once only.) */
@@ -191,7 +208,8 @@ static bool plan(struct arrival *a, struct err *e)
         !arrival_scan(if_stale, a, e) || !domain_absent(a, e))
         return false;
     for (size_t i = 0; i < a->n; i++)
-        if (!image_make(&a->images[i], e) || is_twice(a, i, e))
+        if (!arrival_unowned(a, &a->images[i], e) || !image_make(&a->images[i], e) ||
+            is_twice(a, i, e))
             return false;
     return arrival_journal_start(a, e);
 }
@@ -234,15 +252,25 @@ bool arrival_prepare(struct arrival *a, struct err *e)
     return false;
 }
 
-/* Of a guest that was loaded here a device stays where it is not known that nobody has
- * written it: without a domain nothing else tells whether it has run. */
-static bool remove_image(const struct arrival *a, struct image *im, struct err *e)
+/* A device keeps its number whoever gets it, and QEMU has no lock on it that could be seen:
+ * it stays where a domain names it, and where it is not known that nobody has written it,
+ * unless it was open here all the time and no guest was loaded on it. */
+static bool remove_image(struct arrival *a, struct image *im, struct err *e)
 {
-    if (!im->device || arrival_at(a) < ARRIVAL_RELEASED ||
-        image_fate(im) != IMAGE_UNKNOWN)
+    struct err why = { 0 };
+
+    if (!im->device || (im->fd < 0 && !im->named))
         return image_remove(im, e);
-    image_leave(im);
-    return true;
+    if (!arrival_unowned(a, im, &why)) {
+        if (why.kind == ERR_REFUSED)
+            return image_leave(im, why.msg);
+        *e = why;
+        return false;
+    }
+    if (image_fate(im) == IMAGE_UNKNOWN &&
+        (im->fd < 0 || !a->ours || arrival_at(a) >= ARRIVAL_RELEASED))
+        return image_leave(im, NULL);
+    return image_remove(im, e);
 }
 
 bool arrival_tidy(struct arrival *a, struct err *e)

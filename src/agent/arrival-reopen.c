@@ -50,12 +50,39 @@ static bool park_locked(struct arrival *a, struct err *e)
     return ok;
 }
 
+/* Times of files move in ticks: what is written once this one is over has another.  What
+ * somebody has written since an earlier mark stays known for that. */
+static bool images_mark(struct arrival *a, struct err *e)
+{
+    for (size_t i = 0; i < a->n; i++) {
+        struct image *const im = &a->images[i];
+        const struct image_mark was = im->mark;
+        const bool written = image_fate(im) == IMAGE_WRITTEN;
+
+        if (im->fd >= 0 && !image_sync(im, e))
+            return false;
+        if (written)
+            im->mark = was;
+    }
+    clock_sleep_ms(TICK_MS);
+    return true;
+}
+
+/* What was marked when it was closed has been left since then. */
+static bool note_parked(struct arrival *a, struct err *e)
+{
+    return arrival_at(a) != ARRIVAL_PREPARED ||
+           (images_mark(a, e) &&
+            journal_step(a->journal, "parked",
+                         json_add_obj(json_new(), "disks", arrival_marks(a)), e));
+}
+
 void arrival_park(struct arrival *a)
 {
     struct err why;
 
     LOCK_SCOPE(&a->lock);
-    if (!park_locked(a, &why))
+    if (!park_locked(a, &why) || !note_parked(a, &why))
         log_warn("agent", "move %.8s: %s", a->id, why.msg);
     log_info("agent", "parked: move=%.8s domain=%s", a->id, a->name);
 }
@@ -74,16 +101,6 @@ static struct json_object *kept_json(const struct arrival *a)
     struct json_object *const o = json_add_str(json_new(), "opening", a->opening);
 
     return json_add_obj(o, "disks", arrival_marks(a));
-}
-
-/* Times of files move in ticks: what is written once this one is over has another. */
-static bool images_mark(struct arrival *a, struct err *e)
-{
-    for (size_t i = 0; i < a->n; i++)
-        if (a->images[i].fd >= 0 && !image_sync(&a->images[i], e))
-            return false;
-    clock_sleep_ms(TICK_MS);
-    return true;
 }
 
 bool arrival_keep(struct arrival *a, struct err *e)
@@ -136,6 +153,8 @@ static bool images_look(struct arrival *a, struct err *e)
     for (size_t i = 0; i < a->n; i++) {
         const struct image *const im = &a->images[i];
 
+        if (!arrival_unowned(a, im, e))
+            return false;
         if (image_fate(im) != IMAGE_WRITTEN)
             continue;
         if (im->device)

@@ -52,6 +52,14 @@ static bool is_empty(int fd, const struct image *im, struct err *e)
     return true;
 }
 
+bool image_device_is_blank(const struct image *im)
+{
+    AUTO(fd_close) int fd = open(im->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    struct err ignored;
+
+    return fd >= 0 && is_empty(fd, im, &ignored);
+}
+
 /* Exclusively: a device that is mounted, part of LVM or RAID, or another disk of this move
  * under another name refuses; QEMU and qemu-nbd do not ask for that, so they can. */
 static bool open_it(const struct image *im, int *out, struct image_id *id,

@@ -554,9 +554,11 @@ static bool spare_as(struct image *im, const char *how)
     return image_spare(im, why.msg);
 }
 
-void image_leave(struct image *im)
+bool image_leave(struct image *im, const char *why)
 {
-    spare_as(im, "may have been written after the move had left it");
+    return why != NULL
+               ? image_spare(im, why)
+               : spare_as(im, "may have been written after the move had left it");
 }
 
 bool image_spare_written(struct image *im)

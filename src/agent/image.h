@@ -115,8 +115,11 @@ void image_mark_from_json(struct image *im, struct json_object *o);
  * (->blanked), or leave it alone (->spared).  Works from the journal's form as well.
  * Errors: ERR_REFUSED it is in use; ERR_SYS. */
 MUST_CHECK bool image_remove(struct image *im, struct err *e);
-/* Leave it alone instead, because it cannot be told whether somebody has written it. */
-void image_leave(struct image *im);
+/* Leave it alone instead (->spared): @why; NULL: it cannot be told whether somebody has
+ * written it.  Returns true. */
+bool image_leave(struct image *im, const char *why);
+/* Both ends of the device are empty, as image_remove() leaves them.  Blocks: on the disk. */
+bool image_device_is_blank(const struct image *im);
 void image_close(struct image *im);
 
 /* Whether @name in @dirfd is that very file. */

@@ -275,7 +275,9 @@ static bool post_commit(const struct request *r, struct json_object **reply,
         json_add_u64(json_add_str(json_new(), "state", a->ran_state), "ms", a->ran_ms);
     if (mark)
         json_add_str(json_add_bool(*reply, "marked", a->marked), "why",
-                     a->unmarked.msg);
+                     a->marked || a->unmarked.msg[0] != '\0'
+                         ? a->unmarked.msg
+                         : "another agent started it: it was not seen how this began");
     return true;
 }
 

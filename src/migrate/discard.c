@@ -35,20 +35,30 @@ static bool ambiguous(const struct inventory_move *a, const struct inventory_mov
                     b->id);
 }
 
+/* Which is meant rather: what can be given up, then what is open; last what is over. */
+static int rank(const struct inventory_move *m)
+{
+    return inventory_is_idle(m) ? 2 : m->state != INVENTORY_MOVED;
+}
+
 bool discard_choose(const struct inventory_move *list, size_t n, const char *what,
                     const struct inventory_move **out, struct err *e)
 {
-    const struct inventory_move *best = NULL;
+    const struct inventory_move *best = NULL, *second = NULL;
     char shown[300];
 
     for (size_t i = 0; i < n; i++) {
         if (!inventory_is(&list[i], what))
             continue;
-        if (best != NULL && inventory_is_idle(best) == inventory_is_idle(&list[i]))
-            return ambiguous(best, &list[i], what, e);
-        if (best == NULL || inventory_is_idle(&list[i]))
+        if (best == NULL || rank(&list[i]) > rank(best)) {
             best = &list[i];
+            second = NULL;
+        } else if (rank(&list[i]) == rank(best)) {
+            second = &list[i];
+        }
     }
+    if (second != NULL)
+        return ambiguous(best, second, what, e);
     *out = best;
     if (best != NULL)
         return true;
@@ -274,6 +284,8 @@ static bool discard_source(const struct discard_cfg *cfg, struct discard_result 
 static bool forget_moved(const struct discard_cfg *cfg, struct rescue *r, bool marks,
                          struct discard_result *out, struct err *e)
 {
+    struct err ignored;
+
     if (!connect_lock(r->move, e)) {
         out->status = e->kind == ERR_REFUSED ? REFUSED : FAILED;
         return false;
@@ -281,6 +293,9 @@ static bool forget_moved(const struct discard_cfg *cfg, struct rescue *r, bool m
     if (marks && (!dial_destination(cfg, r->move, out, e) ||
                   (!cfg->here && !recheck_forget(r->move, e))))
         return false;
+    /* An export that a "verify" which was cut short may have left, if anything. */
+    if (!marks && !cfg->here && connect_redial(r->move, &ignored))
+        (void)!recheck_forget(r->move, &ignored);
     moved_remove(out->move.id);
     return true;
 }

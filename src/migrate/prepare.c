@@ -146,8 +146,16 @@ static bool reopen(struct move *m, struct json_object **reply, struct err *e)
 bool prepare_reopen(struct move *m, struct err *e)
 {
     AUTO(json_put) struct json_object *r = NULL;
+    bool changed;
 
-    return reopen(m, &r, e);
+    if (!reopen(m, &r, e) || !json_get_bool(r, "changed", &changed, e))
+        return false;
+    if (!changed)
+        return true;
+    /* It is said again to the next command, for no disk's channel has been opened. */
+    err_set(e, ERR_REFUSED, 0,
+            "somebody has written an image at the destination while the link was lost");
+    return err_next(e, "Run it again: what differs is found by comparing, and copied.");
 }
 
 /* --- an earlier try --- */

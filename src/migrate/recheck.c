@@ -234,10 +234,13 @@ static void end_both(struct recheck *k)
     struct link *const l = k->move->link;
     struct err e = { 0 };
 
-    if (l != NULL && link_state(l) == LINK_OPEN &&
-        !post(l, k, "/end", end_body(k->out->uuid, false), END_MS, NULL, NULL, &e))
+    if (l != NULL &&
+        !(link_state(l) == LINK_OPEN ? post(l, k, "/end", end_body(k->out->uuid, false),
+                                            END_MS, NULL, NULL, &e)
+                                     : err_set(&e, ERR_SYS, 0, "the link was lost")))
         log_warn("verify",
-                 "%s: an export may be left in QEMU, until the next verify: %s",
+                 "%s: an export may be left in QEMU until verify or discard is run "
+                 "again: %s",
                  k->move->cfg->dest.host, e.msg);
     dial_close(k->here);
     k->here = NULL;

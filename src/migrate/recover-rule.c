@@ -192,6 +192,26 @@ static bool is(const char *a, const char *b)
     return strcmp(a, b) == 0;
 }
 
+enum recover_src recover_src_off(enum vdom_why why, bool destroying, bool rebooted,
+                                 bool persistent)
+{
+    switch (why) {
+    case VDOM_WHY_SHUTDOWN:
+    case VDOM_WHY_CRASHED:
+    case VDOM_WHY_FAILED:
+        return RECOVER_SRC_ENDED;
+    case VDOM_WHY_DESTROYED:
+        return destroying ? RECOVER_SRC_OFF : RECOVER_SRC_ENDED;
+    case VDOM_WHY_MIGRATED:
+        return RECOVER_SRC_OFF;
+    default: /* libvirt has forgotten it, with the domain or in a restart */
+        if (destroying && !rebooted)
+            return RECOVER_SRC_OFF;
+        /* Without a definition here the destination's may be the only one. */
+        return rebooted && persistent ? RECOVER_SRC_CUT : RECOVER_SRC_UNSEEN;
+    }
+}
+
 /* The agent has no journal of the move: aborted, finished, or never there.  One that only
  * stands there proves nothing, unless COMMIT may have been sent. */
 static enum recover_dst untracked(const char *domain, enum recover_journal journal)

@@ -8,6 +8,8 @@
 
 #include <stdbool.h>
 
+#include "virt/virt.h"
+
 /* The guest at the source. */
 enum recover_src {
     RECOVER_SRC_ELSEWHERE, /* this host is the destination: nothing is known of it */
@@ -79,6 +81,11 @@ struct recover_known {
 
 /* What is to be done; *why is a sentence without a full stop, static. */
 enum recover_act recover_rule(const struct recover_known *k, const char **why);
+
+/* No QEMU is at the source, and libvirt says @why.  @destroying: the move was ending it;
+ * @rebooted: its host was, since; @persistent: its definition is still there then. */
+enum recover_src recover_src_off(enum vdom_why why, bool destroying, bool rebooted,
+                                 bool persistent);
 
 /* What the destination's agent and libvirt say.  @step: of the agent's journal, NULL: it
  * knows no such move; @domain: "none", "running", "paused", "off" or "other"; of a paused

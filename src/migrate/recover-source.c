@@ -150,21 +150,10 @@ static enum recover_src living(const struct job *j, enum vdom_run run,
                                                    : RECOVER_SRC_MUTE;
 }
 
-/* No QEMU is there. */
-static enum recover_src off(const struct past *p, enum vdom_why why)
+static enum recover_src off(const struct job *j, enum vdom_why why)
 {
-    switch (why) {
-    case VDOM_WHY_SHUTDOWN:
-    case VDOM_WHY_CRASHED:
-    case VDOM_WHY_FAILED:
-        return RECOVER_SRC_ENDED;
-    case VDOM_WHY_DESTROYED:
-        return p->destroying ? RECOVER_SRC_OFF : RECOVER_SRC_ENDED;
-    case VDOM_WHY_MIGRATED:
-        return RECOVER_SRC_OFF;
-    default:
-        return p->rebooted ? RECOVER_SRC_CUT : RECOVER_SRC_UNSEEN;
-    }
+    return recover_src_off(why, j->past.destroying, j->past.rebooted,
+                           j->r.move->facts.persistent);
 }
 
 static enum recover_src dead(const struct job *j, enum vdom_run run, enum vdom_why why)
@@ -174,7 +163,7 @@ static enum recover_src dead(const struct job *j, enum vdom_run run, enum vdom_w
     struct err e = { 0 };
 
     if (run == VDOM_OFF || run == VDOM_NONE)
-        return off(&j->past, why);
+        return off(j, why);
     if (vdom_facts(m->dom, &now, &e) && now.pid > 0 && now.pid != m->facts.pid)
         return RECOVER_SRC_ANOTHER;
     return RECOVER_SRC_MUTE;
@@ -193,9 +182,8 @@ static enum recover_src look_at_source(struct job *j)
     if (!owner_source(m, LIBVIRT_MS, &e)) {
         if (e.kind != ERR_GUEST)
             log_warn("recover", "%s", e.msg);
-        return e.kind == ERR_GUEST && proc_ended(m->qemu_pidfd)
-                   ? off(&j->past, VDOM_WHY_OTHER)
-                   : RECOVER_SRC_MUTE;
+        return e.kind == ERR_GUEST && proc_ended(m->qemu_pidfd) ? off(j, VDOM_WHY_OTHER)
+                                                                : RECOVER_SRC_MUTE;
     }
     if (!virt_host(m->src, &m->src_host, &e))
         log_debug("recover", "%s", e.msg);

@@ -240,10 +240,15 @@ bool blk_mark(struct vdom *dom, const char *id, const struct dominfo *info,
               struct err *e)
 {
     struct blk b = { .dom = dom };
+    struct err ignored, why;
 
     blkqmp_prefix(b.prefix, id);
-    return info->ndisks <= DOMXML_DISKS_MAX && probe_disks(&b, info, e) &&
-           transact(&b, blkqmp_start(&b), e);
+    if (info->ndisks > DOMXML_DISKS_MAX || !probe_disks(&b, info, e))
+        return false;
+    if (transact(&b, blkqmp_start(&b), &why) || blk_bitmaps_adopt(&b, &ignored))
+        return true;
+    *e = why;
+    return false;
 }
 
 bool blk_bitmaps_rotate(struct blk *b, struct err *e)

@@ -50,7 +50,8 @@ MUST_CHECK bool blk_server_start(struct blk *b, struct err *e);
 
 /* One transaction: a bitmap on every disk, generation 0; all share one instant. */
 MUST_CHECK bool blk_bitmaps_start(struct blk *b, struct err *e);
-/* The same with nothing but what it needs: for a guest that waits.  Errors: ERR_VIRT. */
+/* The same with nothing but what it needs: for a guest that waits.  Those that were made
+ * before will do.  Errors: ERR_VIRT. */
 MUST_CHECK bool blk_mark(struct vdom *dom, const char *id, const struct dominfo *info,
                          struct err *e);
 /* One transaction: a new bitmap on every disk, the old one disabled.  Verifies afterwards

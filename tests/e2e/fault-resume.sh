@@ -141,11 +141,29 @@ another_plan() {
     go_home
 }
 
+cut_and_write() {
+    link_cut
+    touch "$WORK/was-cut"
+    wait_until 20 agent_gone
+    printf 'foreign' | on b dd of=/var/lib/images/vm-vda.raw bs=1M seek=100 conv=notrunc,fsync status=none
+    lab link restore
+}
+
+# The move would have gone on with it once the link was back.
+written_while_cut() {
+    stopped 4 bulk:delay-1 "late 65 cut_and_write"
+    grep -q "somebody has written an image at the destination" "$ATTEMPT/stderr" ||
+        failed "it does not say why it ended"
+    compared "an image was written since it was kept" 1 $MOST
+    go_home
+}
+
 try "killed" killed
 try "stopped twice" stopped_twice
 try "both killed" both_killed
 try "another plan" another_plan
 try "tampered with" tampered
+try "written while the link was lost" written_while_cut
 try "QEMU restarted" qemu_restarted
 try "killed in a round" killed_in_round
 more try "both killed in a round" both_killed_in_round

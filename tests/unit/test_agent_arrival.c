@@ -31,7 +31,7 @@
 #define ID1  "11111111111111111111111111111111"
 #define ID2  "22222222222222222222222222222222"
 
-enum { MIB = 1 << 20, WAIT_MS = 20000 };
+enum { MIB = 1 << 20, DEVICE = 8 * MIB, WAIT_MS = 20000 };
 
 static struct fake_guest *fake;
 
@@ -1319,14 +1319,14 @@ static void arrival__reopen_tells_what_was_written_while_it_was_kept(void **stat
     abort_away(a);
 }
 
-/* A lost link leaves no marks, but those of "closed" are good until it is reopened. */
+/* An agent that was killed leaves no marks, but those of "closed" are good until it is
+ * reopened. */
 static void arrival__reopen_without_marks_takes_what_it_finds(void **state)
 {
     struct arrival *a = prepared(ID1);
     struct err e;
 
     (void)state;
-    arrival_park(a);
     write_image();
     a = reloaded(a);
     assert_ok(arrival_reopen(a, NULL, &e), e);
@@ -1437,8 +1437,28 @@ static void arrival__kept_disks_that_were_written_since_are_spared(void **state)
     unlink(tmp_path("images/a.img"));
 }
 
+/* The answer to the first one was lost. */
+static void arrival__kept_again_does_not_hide_what_was_written(void **state)
+{
+    struct arrival *a = prepared(ID1);
+    struct err e;
+
+    (void)state;
+    assert_ok(arrival_keep(a, &e), e);
+    write_image();
+    assert_ok(arrival_keep(a, &e), e);
+    a = reloaded(a);
+    assert_ok(arrival_reopen(a, NULL, &e), e);
+    assert_true(a->changed);
+    assert_ok(arrival_keep(a, &e), e);
+    a = reloaded(a);
+    assert_ok(arrival_reopen(a, NULL, &e), e); /* nobody has acted upon it */
+    assert_true(a->changed);
+    abort_away(a);
+}
+
 /* What is not known is no reason: it had not the guest's memory. */
-static void arrival__parked_beside_a_definition_is_removed(void **state)
+static void arrival__left_beside_a_definition_is_removed(void **state)
 {
     struct arrival *a;
 
@@ -1446,10 +1466,31 @@ static void arrival__parked_beside_a_definition_is_removed(void **state)
     atomic_store(&fake->defined, 1);
     guest_is(VDOM_OFF, VDOM_WHY_OTHER, false);
     a = prepared(ID1);
+    write_image();
+    a = reloaded(a); /* the agent was killed */
+    abort_away(a);
+}
+
+/* What a lost link leaves is marked as what is kept. */
+static void arrival__parked_disks_that_were_written_since_are_spared(void **state)
+{
+    struct arrival *a = prepared(ID1);
+    struct err e;
+
+    (void)state;
+    arrival_park(a);
+    a = reloaded(a);
+    assert_true(a->images[0].mark.known);
+    assert_ok(arrival_reopen(a, NULL, &e), e);
+    assert_false(a->changed);
     arrival_park(a);
     write_image();
     a = reloaded(a);
-    abort_away(a);
+    assert_ok(arrival_abort(a, &e), e);
+    assert_contains(a->images[0].spared, "was written after the move had left it");
+    arrival_free(a);
+    assert_true(exists(tmp_path("images/a.img")));
+    unlink(tmp_path("images/a.img"));
 }
 
 /* Another boot's journal, or one without that. */
@@ -1476,6 +1517,138 @@ static void journal_of_boot(const char *boot)
     assert_ok(fd_write_all(fd, text, strlen(text), &e), e);
 }
 
+/* A move to the block device @path. */
+static struct arrival *parsed_on(const char *path)
+{
+    struct json_object *const disk = json_new(), *const disks = json_object_new_array();
+    struct arrival *a = NULL;
+    struct err e;
+
+    json_add_str(json_add_str(disk, "target", "vda"), "path", path);
+    json_add_u64(json_add_str(disk, "format", "raw"), "size", DEVICE);
+    json_object_array_add(disks, disk);
+    AUTO(json_put) struct json_object *body = body_of(disks);
+    assert_ok(arrival_parse(ID1, &fake_guest_ops, body, &a, &e), e);
+    return a;
+}
+
+static struct arrival *prepared_on(const char *path)
+{
+    struct arrival *const a = parsed_on(path);
+    struct err e;
+
+    assert_ok(arrival_prepare(a, &e), e);
+    return a;
+}
+
+/* As QEMU, which opens it beside us. */
+static void write_device(const char *path, char byte)
+{
+    AUTO(fd_close) int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+    assert_int_equal(pwrite(fd, &byte, 1, 4096), 1);
+    assert_int_equal(fsync(fd), 0);
+}
+
+static char device_byte(const char *path)
+{
+    AUTO(fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    char byte;
+
+    assert_int_equal(pread(fd, &byte, 1, 4096), 1);
+    return byte;
+}
+
+/* Also one that has not written yet: nothing but libvirt tells. */
+static void arrival__device_of_another_domain_is_not_touched(void **state)
+{
+    char path[LOOP_PATH];
+    struct arrival *a;
+    struct err e;
+
+    (void)state;
+    loop_need(DEVICE, path);
+    snprintf(fake->disk, sizeof fake->disk, "%s", path);
+    a = parsed_on(path);
+    assert_err(arrival_prepare(a, &e), e, ERR_REFUSED); /* though it is empty */
+    assert_contains(e.msg, "is a disk of the domain 'owner'");
+    arrival_free(a);
+    for (int known = 0; known <= 1; known++) {
+        fake->disk[0] = '\0';
+        write_device(path, '\0');
+        a = prepared_on(path);
+        write_device(path, 'x');
+        if (known == 1)
+            arrival_park(a);
+        a = reloaded(a);
+        assert_int_equal(a->images[0].mark.known, known == 1);
+        snprintf(fake->disk, sizeof fake->disk, "%s", path);
+        assert_err(arrival_reopen(a, NULL, &e), e, ERR_REFUSED);
+        assert_contains(e.msg, "is a disk of the domain 'owner'");
+        assert_ok(arrival_abort(a, &e), e);
+        assert_false(a->images[0].blanked);
+        assert_contains(a->images[0].spared, "is a disk of the domain 'owner'");
+        arrival_free(a);
+        assert_int_equal(device_byte(path), 'x');
+    }
+    loop_remove();
+}
+
+static void arrival__device_that_was_left_is_blanked_only_if_nobody_wrote(void **state)
+{
+    char path[LOOP_PATH];
+    struct arrival *a;
+    struct err e;
+
+    (void)state;
+    loop_need(DEVICE, path);
+    a = prepared_on(path);
+    write_device(path, 'x');
+    abort_away(a); /* it was open all the time */
+    assert_int_equal(device_byte(path), '\0');
+    a = prepared_on(path);
+    write_device(path, 'x');
+    arrival_park(a);
+    a = reloaded(a);
+    assert_ok(arrival_abort(a, &e), e);
+    assert_true(a->images[0].blanked);
+    arrival_free(a);
+    a = prepared_on(path);
+    write_device(path, 'x');
+    a = reloaded(a); /* killed: since then nobody has looked */
+    assert_ok(arrival_abort(a, &e), e);
+    assert_contains(a->images[0].spared, "may have been written");
+    arrival_free(a);
+    assert_int_equal(device_byte(path), 'x');
+    loop_remove();
+}
+
+/* Its domain is gone since: nothing else tells that it has run here. */
+static void arrival__abort_knows_a_device_that_a_guest_has_written(void **state)
+{
+    char path[LOOP_PATH];
+    struct moving m;
+    struct err e;
+
+    (void)state;
+    loop_need(DEVICE, path);
+    m.a = prepared_on(path);
+    write_device(path, 'x');
+    ram_flows(m.a, &m.src, &m.qemu);
+    assert_ok(arrival_close(m.a, &e), e);
+    assert_ok(arrival_release(m.a, &e), e);
+    m.a = reloaded(m.a);
+    guest_is(VDOM_NONE, VDOM_WHY_OTHER, false);
+    write_device(path, 'y');
+    assert_abort_refused(m.a, "disk vda was written after the move had left it");
+    m.a = reloaded(m.a);
+    write_device(path, '\0'); /* an abort that was cut short had blanked it */
+    assert_ok(arrival_abort(m.a, &e), e);
+    assert_false(m.a->images[0].blanked);
+    moving_free(&m);
+    loop_remove();
+}
+
 static void arrival__restart_of_the_host_forgets_devices_only(void **state)
 {
     static const char *const boots[] = { "00000000-0000-0000-0000-000000000000", NULL };
@@ -1490,16 +1663,9 @@ static void arrival__restart_of_the_host_forgets_devices_only(void **state)
     assert_ok(arrival_reopen(a, NULL, &e), e);
     assert_false(a->changed);
     abort_away(a);
-    loop_need(MIB, path);
+    loop_need(DEVICE, path);
     for (size_t i = 0; i < sizeof boots / sizeof boots[0]; i++) {
-        struct json_object *const disk = json_new(), *const disks =
-                                                         json_object_new_array();
-
-        json_add_str(json_add_str(disk, "target", "vda"), "path", path);
-        json_add_u64(json_add_str(disk, "format", "raw"), "size", MIB);
-        json_object_array_add(disks, disk);
-        AUTO(json_put) struct json_object *body = body_of(disks);
-        assert_ok(arrival_parse(ID1, &fake_guest_ops, body, &a, &e), e);
+        a = parsed_on(path);
         assert_ok(arrival_prepare(a, &e), e);
         assert_ok(arrival_keep(a, &e), e);
         a = reloaded(a);
@@ -1622,8 +1788,13 @@ int main(void)
         TEST_MOVE(arrival__reopen_looks_before_it_mends),
         TEST_MOVE(arrival__kept_disks_that_a_guest_has_written_are_left),
         TEST_MOVE(arrival__kept_disks_that_were_written_since_are_spared),
-        TEST_MOVE(arrival__parked_beside_a_definition_is_removed),
+        TEST_MOVE(arrival__kept_again_does_not_hide_what_was_written),
+        TEST_MOVE(arrival__left_beside_a_definition_is_removed),
+        TEST_MOVE(arrival__parked_disks_that_were_written_since_are_spared),
         TEST_MOVE(arrival__restart_of_the_host_forgets_devices_only),
+        TEST_MOVE(arrival__device_of_another_domain_is_not_touched),
+        TEST_MOVE(arrival__device_that_was_left_is_blanked_only_if_nobody_wrote),
+        TEST_MOVE(arrival__abort_knows_a_device_that_a_guest_has_written),
         TEST_MOVE(arrival__released_or_run_is_not_kept),
         TEST_MOVE(arrival__lost_after_release_delivers_ram_and_keeps_all),
     };

@@ -47,6 +47,31 @@ static void choose__takes_what_can_be_discarded(void **state)
     assert_ptr_equal(m, &list[1]);
 }
 
+/* A move that is over is meant only where nothing else is, wherever it stands. */
+static void choose__takes_what_is_over_last(void **state)
+{
+    const struct inventory_move list[] = {
+        move("11111111", INVENTORY_MOVED, true),
+        move("22222222", INVENTORY_MOVED, true),
+        move("33333333", INVENTORY_RUNNING, true),
+        move("44444444", INVENTORY_MOVED, true),
+        move("55555555", INVENTORY_KEPT, true),
+    };
+    const struct inventory_move *m = NULL;
+    struct err e;
+
+    (void)state;
+    assert_ok(discard_choose(list, 1, "web", &m, &e), e);
+    assert_ptr_equal(m, &list[0]);
+    assert_err(discard_choose(list, 2, "web", &m, &e), e, ERR_REFUSED);
+    assert_ok(discard_choose(list, 4, "web", &m, &e), e);
+    assert_ptr_equal(m, &list[2]);
+    assert_ok(discard_choose(list, 5, "web", &m, &e), e);
+    assert_ptr_equal(m, &list[4]);
+    assert_ok(discard_choose(list, 5, "44444444", &m, &e), e);
+    assert_ptr_equal(m, &list[3]);
+}
+
 static void choose__does_not_guess(void **state)
 {
     const struct inventory_move list[] = {
@@ -307,6 +332,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(choose__takes_what_can_be_discarded),
+        TEST(choose__takes_what_is_over_last),
         TEST(choose__does_not_guess),
         TEST(may__leaves_alone_what_concerns_the_guest),
         TEST(take__reads_what_was_removed),

@@ -353,6 +353,36 @@ static void dst_of__rows(void **state)
     }
 }
 
+/* What libvirt does not tell is decided by what the move did, or by a person. */
+static void src_off__rows(void **state)
+{
+    static const struct {
+        enum vdom_why why;
+        bool destroying, rebooted, persistent;
+        enum recover_src is;
+    } all[] = {
+        { VDOM_WHY_SHUTDOWN, true, false, true, S(ENDED) },
+        { VDOM_WHY_CRASHED, false, false, false, S(ENDED) },
+        { VDOM_WHY_DESTROYED, true, false, true, S(OFF) },
+        { VDOM_WHY_DESTROYED, false, false, true, S(ENDED) },
+        { VDOM_WHY_MIGRATED, false, false, true, S(OFF) },
+        { VDOM_WHY_OTHER, true, false, true, S(OFF) },
+        { VDOM_WHY_OTHER, true, false, false, S(OFF) },
+        { VDOM_WHY_OTHER, false, false, true, S(UNSEEN) },
+        { VDOM_WHY_OTHER, false, false, false, S(UNSEEN) },
+        { VDOM_WHY_OTHER, false, true, true, S(CUT) },
+        { VDOM_WHY_OTHER, true, true, true, S(CUT) },
+        { VDOM_WHY_OTHER, false, true, false, S(UNSEEN) },
+        { VDOM_WHY_OTHER, true, true, false, S(UNSEEN) },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        assert_int_equal(recover_src_off(all[i].why, all[i].destroying, all[i].rebooted,
+                                         all[i].persistent),
+                         all[i].is);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -363,6 +393,7 @@ int main(void)
         TEST(rule__does_not_guess),
         TEST(rule__a_word_is_kept),
         TEST(dst_of__rows),
+        TEST(src_off__rows),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
