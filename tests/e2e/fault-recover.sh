@@ -217,7 +217,7 @@ unreachable() {
 unreachable_before() {
     abandon switch.suspended:delay-3000 cut_and_kill_all
     stopped
-    recover a 6 source resumed
+    recover a 0 source resumed
     expect_state a running
     link_back
     recover b 0 unknown removed --source-wins vm
