@@ -85,12 +85,12 @@ void moved_remove(const char *id)
 
 /* --- writing --- */
 
-/* What makes room for another one. */
+/* What makes room for a new one, which is written already. */
 struct room {
-    const char *uuid;
+    const char *id, *uuid; /* of the new one */
     size_t n;
-    char same[PATHS_ID_LEN + 1], oldest[PATHS_ID_LEN + 1]; /* "": none */
-    char since[32];                                        /* of the latter */
+    char oldest[PATHS_ID_LEN + 1], since[32]; /* "": none */
+    bool marks;                               /* the oldest one has bitmaps, or had */
 };
 
 static bool look(void *ctx, const char *id, struct json_object *entry, struct err *e)
@@ -98,31 +98,45 @@ static bool look(void *ctx, const char *id, struct json_object *entry, struct er
     struct room *const r = ctx;
     const char *uuid, *time;
     struct err ignored;
+    bool marks;
 
     (void)e;
+    if (strcmp(id, r->id) != 0 && json_get_str(entry, "uuid", &uuid, &ignored) &&
+        strcmp(uuid, r->uuid) == 0) {
+        moved_remove(id);
+        return true;
+    }
     r->n++;
-    if (json_get_str(entry, "uuid", &uuid, &ignored) && strcmp(uuid, r->uuid) == 0)
-        snprintf(r->same, sizeof r->same, "%s", id);
+    if (strcmp(id, r->id) == 0)
+        return true;
     if (!json_get_str(entry, "time", &time, &ignored))
         time = "";
     if (r->oldest[0] == '\0' || strcmp(time, r->since) < 0) {
         snprintf(r->oldest, sizeof r->oldest, "%s", id);
         snprintf(r->since, sizeof r->since, "%s", time);
+        r->marks = json_get_bool(entry, "verify_later", &marks, &ignored) && marks;
     }
     return true;
 }
 
-static bool make_room(const char *uuid, struct err *e)
+/* Afterwards, so that none goes for one that could not be written. */
+static void make_room(const char *id, const char *uuid)
 {
-    struct room r = { .uuid = uuid };
+    struct room r = { .id = id, .uuid = uuid };
+    struct err why;
 
-    if (!moved_scan(look, &r, e))
-        return false;
-    if (r.same[0] != '\0')
-        moved_remove(r.same);
-    else if (r.n >= MOVED_MAX)
-        moved_remove(r.oldest);
-    return true;
+    if (!moved_scan(look, &r, &why)) {
+        log_debug("moved", "%s", why.msg);
+        return;
+    }
+    if (r.n <= MOVED_MAX)
+        return;
+    if (r.marks)
+        log_warn("moved",
+                 "the finished move %.8s is forgotten, being the oldest of %d: its "
+                 "bitmaps stay until its QEMU ends",
+                 r.oldest, MOVED_MAX);
+    moved_remove(r.oldest);
 }
 
 bool moved_write(const char *state_dir, const char *id, const char *uuid, struct err *e)
@@ -139,7 +153,9 @@ bool moved_write(const char *state_dir, const char *id, const char *uuid, struct
     json_object_object_del(first, "step");
     json_object_object_del(first, "time");
     dir_of(dir, id);
-    return make_room(uuid, e) && dir_private(MOVED_DIR, e) &&
-           journal_open(dir, &j, e) &&
-           journal_step(j, "moved", json_object_get(first), e);
+    if (!dir_private(MOVED_DIR, e) || !journal_open(dir, &j, e) ||
+        !journal_step(j, "moved", json_object_get(first), e))
+        return false;
+    make_room(id, uuid);
+    return true;
 }

@@ -169,7 +169,7 @@ static unsigned known(void)
 
 static void moved__keeps_one_of_a_domain_and_a_number_of_all(void **state)
 {
-    AUTO(json_put) struct json_object *entry = NULL;
+    AUTO(json_put) struct json_object *entry = NULL, *last = NULL;
     char id[PATHS_ID_LEN + 1], uuid[37];
     const char *name;
     struct err e;
@@ -178,6 +178,9 @@ static void moved__keeps_one_of_a_domain_and_a_number_of_all(void **state)
     assert_int_equal(known(), 0);
     journal(UUID);
     assert_ok(moved_write(STATE, "00000000000000000000000000000001", UUID, &e), e);
+    assert_ok(moved_write(STATE, "00000000000000000000000000000002", UUID, &e), e);
+    assert_int_equal(known(), 1);
+    /* recover finishes it again */
     assert_ok(moved_write(STATE, "00000000000000000000000000000002", UUID, &e), e);
     assert_int_equal(known(), 1);
     assert_ok(moved_read("00000000000000000000000000000002", &entry, &e), e);
@@ -191,6 +194,7 @@ static void moved__keeps_one_of_a_domain_and_a_number_of_all(void **state)
         assert_ok(moved_write(STATE, id, uuid, &e), e);
     }
     assert_int_equal(known(), MOVED_MAX);
+    assert_ok(moved_read(id, &last, &e), e);
     moved_remove(id);
     assert_int_equal(known(), MOVED_MAX - 1);
 }
