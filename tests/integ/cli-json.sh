@@ -62,7 +62,8 @@ result "$types"' == { type: "string", status: "number", check: "boolean",
     ram_bytes: "number", sent: "number", received: "number", kept: "null", verified: "object", disks: "array", left: "array",
     notes: "array", error: "null" }'
 result '.disks[0] | with_entries(.value |= type) == { target: "string",
-    source_path: "string", destination_path: "string", format: "string", size: "number" }'
+    source_path: "string", destination_path: "string", format: "string", size: "number",
+    verified: "null" }'
 
 # Every field is in the manual page.
 page=$(sed -n '/^\.Sh JSON/,/^\.Sh ENV/p' src/cli/snmigrate.1 | grep '^\.\(It \)\?Cm')
