@@ -222,6 +222,17 @@ static void take_sample(struct ram *r, const struct vram *v)
         atomic_store(&r->relay.drain, true);
 }
 
+/* A libvirtd that ends, for 30 s if one of its threads waits for QEMU, while QEMU may stop the
+ * guest, or has.  Nobody could resume it; but without its stream the migration fails, and then
+ * QEMU does.  Everything can still be taken back before the release. */
+static void break_without_libvirt(struct ram *r)
+{
+    if (virt_alive(r->poll_src) || atomic_load(&r->released))
+        return;
+    log_warn("memory", "libvirt on this host is gone: memory will be sent anew");
+    cancel_set(r->stop);
+}
+
 static void *poll_thread(void *arg)
 {
     struct ram *const r = arg;
@@ -236,6 +247,7 @@ static void *poll_thread(void *arg)
         atomic_store(&r->asked_ns, 0);
         if (!ok) {
             log_debug("memory", "query-migrate: %s", e.msg);
+            break_without_libvirt(r);
             continue;
         }
         /* Before the first byte QEMU speaks of an earlier migration: the one that brought

@@ -39,7 +39,8 @@ enum {
     PAUSE_SLACK_MS =
         600, /* beyond the budget, then the guest is taken back (I11 has 1 s,
                              and taking back takes time too) */
-    LIBVIRT_AGAIN_MS = 30000, /* for a restarted libvirtd to answer */
+    LIBVIRT_AGAIN_MS =
+        60000,           /* for a restarted libvirtd to answer: it may end for 30 s */
     RESOLVE_MS = 600000, /* past the release: how long the destination is asked again */
 };
 

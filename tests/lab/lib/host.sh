@@ -307,7 +307,8 @@ cmd_restart_libvirtd() {
     check_host "${1:-}"
     need_up
     host_exec "$1" pkill -TERM -x libvirtd || true
-    wait_until 30 libvirtd_gone "$1" || die "libvirtd of host $1 does not end"
+    # where a thread of it waits for QEMU it gives up after 30 s
+    wait_until 45 libvirtd_gone "$1" || die "libvirtd of host $1 does not end"
     libvirtd_start "$1"
     wait_until 20 libvirtd_answers "$1" || die "libvirtd of host $1 does not answer"
 }
