@@ -75,10 +75,10 @@ goes_on() {
     go_home
 }
 
-try "nothing breaks" undisturbed
+more try "nothing breaks" undisturbed
 try "killed while some waits" killed kill_main
-try "both killed while some waits" both_killed
-try "cut while some waits" goes_on "link_cut_for 20"
+more try "both killed while some waits" both_killed
+more try "cut while some waits" goes_on "link_cut_for 20"
 more try "agent killed while some waits" goes_on kill_agent
 more try "writer killed while some waits" goes_on kill_writer
 fault_end

@@ -22,7 +22,7 @@ cut_then_int() {
 }
 
 #    what                        where                      fault              status owner
-once cell "cut in bulk"          bulk:delay-1               "slowly link_cut"  4      source --resumable
+more once cell "cut in bulk"          bulk:delay-1               "slowly link_cut"  4      source --resumable
 once cell "cut after the suspend" switch.suspended:delay-300 link_cut          4      source --resumable
 more with "--reconnect 4s" cell "cut for too long" bulk:delay-1  "slowly link_cut"  4      source --resumable
 more cell "Ctrl-C while it is cut"    bulk:delay-1               "slowly cut_then_int" 130 source --resumable

@@ -159,8 +159,8 @@ written_while_cut() {
 }
 
 try "killed" killed
-try "stopped twice" stopped_twice
-try "both killed" both_killed
+more try "stopped twice" stopped_twice
+more try "both killed" both_killed
 try "another plan" another_plan
 try "tampered with" tampered
 try "written while the link was lost" written_while_cut
