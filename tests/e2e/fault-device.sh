@@ -89,7 +89,7 @@ taken() {
 
 try "killed" killed
 more try "interrupted" interrupted
-try "given up" given_up
+more try "given up" given_up
 more try "given up when both were killed" given_up_when_killed
-try "taken since" taken
+more try "taken since" taken
 fault_end

@@ -4,6 +4,7 @@
 # timeout: 900
 # shellcheck source=tests/e2e/lib-fault.sh
 . "$(dirname "$0")/lib-fault.sh"
+only_with_all
 
 # Most writes go round half a MiB, the others anywhere.
 fault_begin --disk raw:160M:24M:512K --mem 448 --ram 256M --write 8M
@@ -76,7 +77,7 @@ goes_on() {
 }
 
 more try "nothing breaks" undisturbed
-try "killed while some waits" killed kill_main
+more try "killed while some waits" killed kill_main
 more try "both killed while some waits" both_killed
 more try "cut while some waits" goes_on "link_cut_for 20"
 more try "agent killed while some waits" goes_on kill_agent

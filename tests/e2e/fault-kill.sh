@@ -12,7 +12,7 @@ R=switch.released:delay-300
 
 #    what                        where                    fault               status  owner
 cell "Ctrl-C in bulk"            bulk:delay-1              "slowly int_main"  130     source
-cell "Ctrl-C in rounds"          rounds:delay-300          int_main           130     source
+more cell "Ctrl-C in rounds"          rounds:delay-300          int_main           130     source
 cell "Ctrl-C in memory"          memory.loop:delay-1       "slowly int_main"  130     source
 cell "kill -9 in bulk"           bulk:delay-1              "slowly kill_main" killed  source
 cell "kill -9 in memory"         memory.loop:delay-1       "slowly kill_main" killed  source

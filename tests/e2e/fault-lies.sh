@@ -63,7 +63,7 @@ never_alike() {
 
 #   lie                    status what is said of it
 lie types:agent            3 'member .* is array'
-lie huge:check             3 'more than .* bytes'
+more lie huge:check             3 'more than .* bytes'
 more lie deep:check        3 'JSON: '
 lie escapes:check          3 'drawn'
 more lie mute:check        3 'POST /check: '
@@ -75,10 +75,10 @@ more lie fewer:PUT         4 'another number of disks'
 more lie claims=guest:PUT  4 'so it is said'
 lie noise:disk             4 'disk vda'
 lie noise:digest           4 'not a record of an answer'
-lie counts:digest          4 'it is of more than was asked for'
-lie fewer:digest           4 'the digest at .*: it is missing'
+more lie counts:digest          4 'it is of more than was asked for'
+more lie fewer:digest           4 'the digest at .*: it is missing'
 more with "--retries 0" lie mute:digest 4 'no digest came for 5 minutes'
-try "digests that never agree" never_alike
+more try "digests that never agree" never_alike
 more lie mute:disk         4 'disk vda'
 more lie counts:ram-limit       4 'lost the link'
 more lie mute:ram          8 'does not converge' # after a minute

@@ -23,7 +23,7 @@ more cell "writer killed after the suspend" $HELD kill_writer                  0
 more cell "QEMU of b killed in memory"     $MEM  "slowly kill_dst_qemu"        0      destination
 cell "QEMU of b killed when suspended" $HELD kill_dst_qemu                0      destination
 more once cell "agent killed, not tried again" $BULK "slowly kill_agent"       4      source
-once cell "QEMU of b killed, not tried again" $HELD kill_dst_qemu         4      source
+more once cell "QEMU of b killed, not tried again" $HELD kill_dst_qemu         4      source
 more once cell "writer killed, not tried again" $BULK "slowly kill_writer" 4     source
 more cell "libvirtd of a restarts in bulk" $BULK "slowly restart_src_libvirtd" 0 destination
 more cell "libvirtd of a restarts in memory" $MEM "slowly restart_src_libvirtd" 0 destination

@@ -4,6 +4,7 @@
 # timeout: 420
 # shellcheck source=tests/e2e/lib-fault.sh
 . "$(dirname "$0")/lib-fault.sh"
+only_with_all
 
 DATA=$((256 << 20)) # bytes on the disk
 fault_begin --disk raw:320M:256M
@@ -25,6 +26,6 @@ resend() {
     go_home
 }
 
-try "cut" resend "link_cut_for 15"
+more try "cut" resend "link_cut_for 15"
 more try "agent killed" resend kill_agent
 fault_end

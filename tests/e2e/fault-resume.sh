@@ -161,9 +161,9 @@ written_while_cut() {
 try "killed" killed
 more try "stopped twice" stopped_twice
 more try "both killed" both_killed
-try "another plan" another_plan
+more try "another plan" another_plan
 try "tampered with" tampered
-try "written while the link was lost" written_while_cut
+more try "written while the link was lost" written_while_cut
 try "QEMU restarted" qemu_restarted
 try "killed in a round" killed_in_round
 more try "both killed in a round" both_killed_in_round

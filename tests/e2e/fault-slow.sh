@@ -4,6 +4,7 @@
 # timeout: 600
 # shellcheck source=tests/e2e/lib-fault.sh
 . "$(dirname "$0")/lib-fault.sh"
+only_with_all
 
 qmp() { on "$1" virsh -q qemu-monitor-command vm "{\"execute\":\"$2\"}"; }
 
@@ -47,7 +48,7 @@ limits_cell() {
     slowed slow.disk.done:delay-3000 kill_main killed
 }
 echo "== killed with a slowed disk that has limits of its own"
-try "limits of its own" limits_cell
+more try "limits of its own" limits_cell
 echo "== interrupted"
 more try "interrupted" slowed slow.disk.done:delay-3000 int_main 130
 more try "killed just before" slowed slow.disk:kill-self - killed

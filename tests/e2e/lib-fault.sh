@@ -364,6 +364,9 @@ with() {
 # once CELL...: with nothing tried again
 once() { with "--retries 0 --reconnect 0s" "$@"; }
 
+# only_with_all: no cell of the script is in every run
+only_with_all() { [ "${SNM_FAULTS:-}" = all ] || skip "with SNM_FAULTS=all"; }
+
 # more CELL...: not in every run, but with SNM_FAULTS=all
 more() { [ "${SNM_FAULTS:-}" != all ] || "$@"; }
 
