@@ -91,6 +91,19 @@ bool json_get_str(struct json_object *o, const char *key, const char **out,
     return true;
 }
 
+bool json_copy_str(struct json_object *o, const char *key, char *dst, size_t size,
+                   struct err *e)
+{
+    const char *s;
+
+    if (!json_get_str(o, key, &s, e))
+        return false;
+    return (size_t)snprintf(dst, size, "%s", s) < size ||
+           err_set(e, ERR_PROTO, 0,
+                   "JSON: member \"%s\" is too long, at most %zu bytes fit", key,
+                   size - 1);
+}
+
 bool json_get_u64(struct json_object *o, const char *key, uint64_t *out, struct err *e)
 {
     struct json_object *v;

@@ -25,6 +25,9 @@ MUST_CHECK bool json_parse(const char *text, size_t len, struct json_object **ou
  * so is a number that is negative or over UINT64_MAX - 1 (json_get_u64). */
 MUST_CHECK bool json_get_str(struct json_object *o, const char *key, const char **out,
                              struct err *e);
+/* The same into @dst, of @size bytes; ERR_PROTO: it does not fit. */
+MUST_CHECK bool json_copy_str(struct json_object *o, const char *key, char *dst,
+                              size_t size, struct err *e);
 MUST_CHECK bool json_get_u64(struct json_object *o, const char *key, uint64_t *out,
                              struct err *e);
 MUST_CHECK bool json_get_bool(struct json_object *o, const char *key, bool *out,

@@ -126,18 +126,18 @@ static bool wait_for_death(struct move *m, struct err *e)
 
 static void take_marked(struct move *m, struct json_object *reply)
 {
-    const char *why = "";
+    const char *why = "the destination does not say why";
     struct err ignored;
 
     if (!m->cfg->verify_later)
         return;
     if (!json_get_bool(reply, "marked", &m->marked, &ignored))
         m->marked = false;
-    if (!m->marked && json_get_str(reply, "why", &why, &ignored))
+    /* A peer that gives no reason leaves ours. */
+    if (!m->marked && !json_get_str(reply, "why", &why, &ignored))
+        log_debug("commit", "%s", ignored.msg);
+    if (!m->marked)
         log_clean(m->unmarked, sizeof m->unmarked, why);
-    if (!m->marked && m->unmarked[0] == '\0')
-        snprintf(m->unmarked, sizeof m->unmarked,
-                 "an answer was lost; snmigrate verify will find out");
 }
 
 static bool ask_commit(struct move *m, char state[16], struct err *e)

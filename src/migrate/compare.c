@@ -50,18 +50,25 @@ struct compare {
     struct err err; /* why */
 };
 
-bool compare_dst_digests(void *ctx, const struct digest_cfg *cfg, uint64_t *size,
-                         struct err *e)
+bool compare_fetch(struct link *l, const char *id, const char *target,
+                   const struct digest_cfg *cfg, struct err *e)
 {
-    const struct copy_disk *const c = ctx;
-    struct move *const m = c->move;
     AUTO(fd_close) int fd = -1;
     char path[128];
 
-    snprintf(path, sizeof path, "digest/%s/%s", m->id, m->plan.disks[c->index].target);
-    *size = cfg->size;
-    return link_channel_pair(m->link, path, LINK_BULK, ZSTD_OFF, &fd, e) &&
+    snprintf(path, sizeof path, "digest/%s/%s", id, target);
+    return link_channel_pair(l, path, LINK_BULK, ZSTD_OFF, &fd, e) &&
            digest_wire_fetch(fd, cfg, e);
+}
+
+static bool dst_digests(void *ctx, const struct digest_cfg *cfg, uint64_t *size,
+                        struct err *e)
+{
+    const struct copy_disk *const c = ctx;
+    const struct move *const m = c->move;
+
+    *size = cfg->size;
+    return compare_fetch(m->link, m->id, m->plan.disks[c->index].target, cfg, e);
 }
 
 /* --- a look at both sides --- */
@@ -90,7 +97,7 @@ static struct verify_cfg verify_cfg(struct copy_disk *c)
                                 .block = BLOCK,
                                 .connections = CONNECTIONS,
                                 .cancel = c->move->halt,
-                                .dst_digests = compare_dst_digests,
+                                .dst_digests = dst_digests,
                                 .dst_ctx = c,
                                 .compared = &c->compared };
 }

@@ -155,9 +155,8 @@ static void note_safe(struct move *m)
     kept_note(m, false);
 }
 
-static void *copy_thread(void *arg)
+static void copy_once(struct copy_disk *c)
 {
-    struct copy_disk *const c = arg;
     const struct mirror_side src = copy_source(c);
 
     c->ok = c->instead != NULL ? c->instead(c, &src, &c->err)
@@ -180,7 +179,32 @@ static void *copy_thread(void *arg)
     c->ok = c->ok && mirror_flush(c->mirror, &c->err);
     if (!c->ok)
         cancel_set(c->move->halt); /* the others may have hours to go */
+}
+
+static void *copy_thread(void *arg)
+{
+    struct copy_disk *const c = arg;
+
+    copy_once(c);
+    LOCK_SCOPE(&c->move->lock);
+    c->ended = true;
+    pthread_cond_broadcast(&c->move->copy_ended);
     return NULL;
+}
+
+/* Wait, at most @ms, for the end of a disk's thread.  pthread_clockjoin_np() would do, but
+ * ThreadSanitizer does not know it (gcc 12). */
+static bool ended_within(struct copy_disk *c, int ms)
+{
+    struct move *const m = c->move;
+    const int64_t until = clock_ms() + ms;
+    const struct timespec ts = { until / MS_PER_S, until % MS_PER_S * NS_PER_MS };
+
+    LOCK_SCOPE(&m->lock);
+    while (!c->ended)
+        if (pthread_cond_clockwait(&m->copy_ended, &m->lock, CLOCK_MONOTONIC, &ts) != 0)
+            break;
+    return c->ended;
 }
 
 /* Of @dirty bytes, those that the guest wrote since it is tracked by this try. */
@@ -223,7 +247,7 @@ static bool start_passes(struct move *m, struct err *e)
     for (size_t i = 0; i < m->plan.n; i++) {
         struct copy_disk *const c = &m->copies[i];
 
-        c->ok = false;
+        c->ok = c->ended = false;
         c->err = (struct err){ 0 };
         c->copied_at_ns = 0;
         if (c->idle)
@@ -247,14 +271,7 @@ static bool join_passes(struct move *m, bool sample, struct err *e)
 
         if (!c->started)
             continue;
-        for (;;) {
-            struct timespec ts;
-            const int64_t at = clock_ms() + SAMPLE_MS;
-
-            ts.tv_sec = at / MS_PER_S;
-            ts.tv_nsec = at % MS_PER_S * NS_PER_MS;
-            if (pthread_clockjoin_np(c->thread, NULL, CLOCK_MONOTONIC, &ts) == 0)
-                break;
+        while (!ended_within(c, SAMPLE_MS)) {
             if (ok && sample && (!copy_sample(m, &se) || !converge_in_time(m, &se))) {
                 ok = false;
                 *e = se;
@@ -265,6 +282,7 @@ static bool join_passes(struct move *m, bool sample, struct err *e)
             if (c->pass.what == MIRROR_ALL)
                 note_safe(m);
         }
+        pthread_join(c->thread, NULL);
         c->started = false;
         keep_safe(c);
         if (!c->ok && (ok || e->kind == ERR_CANCELLED))

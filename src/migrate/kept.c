@@ -28,23 +28,11 @@ static bool is_step(struct json_object *entry, const char *name)
     return json_get_str(entry, "step", &step, &ignored) && strcmp(step, name) == 0;
 }
 
-/* Copies @key of @o, which must fit. */
-static bool take(struct json_object *o, const char *key, char *dst, size_t size,
-                 struct err *e)
-{
-    const char *s;
-
-    if (!json_get_str(o, key, &s, e))
-        return false;
-    return (size_t)snprintf(dst, size, "%s", s) < size ||
-           err_set(e, ERR_PROTO, 0, "%s is too long", key);
-}
-
 static bool take_disk(struct json_object *o, struct kept_disk *d, struct err *e)
 {
-    if (!take(o, "target", d->target, sizeof d->target, e) ||
-        !take(o, "path", d->path, sizeof d->path, e) ||
-        !take(o, "format", d->format, sizeof d->format, e) ||
+    if (!json_copy_str(o, "target", d->target, sizeof d->target, e) ||
+        !json_copy_str(o, "path", d->path, sizeof d->path, e) ||
+        !json_copy_str(o, "format", d->format, sizeof d->format, e) ||
         !json_get_u64(o, "size", &d->size, e) || !json_get_u64(o, "safe", &d->safe, e))
         return false;
     return d->safe <= d->size ||
@@ -74,10 +62,11 @@ static bool take_facts(struct json_object *o, struct kept *out, struct err *e)
         return false;
     if (strcmp(role, "src") != 0)
         return err_set(e, ERR_PROTO, 0, "this host was not the source");
-    return take(o, "uuid", out->uuid, sizeof out->uuid, e) &&
-           take(o, "destination", out->destination, sizeof out->destination, e) &&
-           take(o, "opening", out->opening, sizeof out->opening, e) &&
-           take(o, "boot_id", out->boot_id, sizeof out->boot_id, e) &&
+    return json_copy_str(o, "uuid", out->uuid, sizeof out->uuid, e) &&
+           json_copy_str(o, "destination", out->destination, sizeof out->destination,
+                         e) &&
+           json_copy_str(o, "opening", out->opening, sizeof out->opening, e) &&
+           json_copy_str(o, "boot_id", out->boot_id, sizeof out->boot_id, e) &&
            json_get_u64(o, "pid", &out->pid, e) &&
            json_get_u64(o, "pid_start", &out->pid_start, e) && take_disks(o, out, e);
 }
@@ -102,7 +91,7 @@ bool kept_read(struct json_object *entries, const char *id, struct kept *out,
 
         if (((kept || is_step(o, "copied")) && !take_disks(o, out, e)) ||
             ((kept || is_step(o, "opened")) &&
-             !take(o, "opening", out->opening, sizeof out->opening, e)))
+             !json_copy_str(o, "opening", out->opening, sizeof out->opening, e)))
             return false;
         out->released |= is_step(o, "released");
     }

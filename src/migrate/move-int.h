@@ -73,6 +73,7 @@ struct copy_disk {
                                 the journal has it */
     pthread_t thread;
     bool started, ok;
+    bool ended; /* the thread has nothing left to do; the lock of progress guards it */
     int64_t copied_at_ns; /* the pass is through but for its flush */
     struct err err;
     /* The pass, where it is none of the mirror's; NULL: it is.  Thread: copy-*. */
@@ -210,7 +211,8 @@ struct move {
     /* Somebody waits for an answer that only the end of the link would end: then, or when
      * the user stops, watch hangs up.  0: nobody. */
     atomic_int_fast64_t answer_by_ms;
-    pthread_mutex_t lock; /* guards progress and setting mirrors and ram */
+    pthread_mutex_t lock;      /* guards progress and setting mirrors and ram */
+    pthread_cond_t copy_ended; /* with it: a disk's thread has ->ended */
     struct move_progress progress;
     int64_t started_ms;
     uint64_t moved_disk, moved_ram;
@@ -369,10 +371,11 @@ MUST_CHECK bool sample_run(struct move *m, struct err *e);
  * differs.  Moves ->safe on.  Errors: of verify_run() and mirror_pass(). */
 MUST_CHECK bool compare_run(struct copy_disk *c, const struct mirror_side *src,
                             struct err *e);
-/* For verify.h: what the agent digests; @c is the struct copy_disk. */
+/* The digests of disk @target of the move @id as the agent at the other end of @l reads it.
+ * Thread: any.  Errors: of link_channel_pair() and digest_wire_fetch(). */
 struct digest_cfg;
-MUST_CHECK bool compare_dst_digests(void *c, const struct digest_cfg *cfg,
-                                    uint64_t *size, struct err *e);
+MUST_CHECK bool compare_fetch(struct link *l, const char *id, const char *target,
+                              const struct digest_cfg *cfg, struct err *e);
 /* Digest both sides, in the thread that calls; the disk's export is there. */
 struct suspects;
 struct digest;

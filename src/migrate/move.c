@@ -70,6 +70,7 @@ struct move *move_new(const struct move_cfg *cfg, struct cancel *cancel)
     if (m == NULL)
         return NULL;
     pthread_mutex_init(&m->lock, NULL);
+    pthread_cond_init(&m->copy_ended, NULL);
     m->cfg = cfg;
     m->user = cancel;
     m->lock_fd = -1;
@@ -110,6 +111,7 @@ void move_free(struct move *m)
         close(m->qemu_pidfd);
     free(m->guard); /* not dismissed: it acts when this process has ended */
     cancel_free(m->halt);
+    pthread_cond_destroy(&m->copy_ended);
     pthread_mutex_destroy(&m->lock);
     free(m);
 }

@@ -97,30 +97,19 @@ static bool find(struct recheck *k, struct err *e)
     return moved_read(s.id, &k->entry, e);
 }
 
-static bool copy_text(char *dst, size_t size, struct json_object *o, const char *key,
-                      struct err *e)
-{
-    const char *s;
-
-    if (!json_get_str(o, key, &s, e))
-        return false;
-    return (size_t)snprintf(dst, size, "%s", s) < size ||
-           err_set(e, ERR_PROTO, 0, "%s is too long", key);
-}
-
 static bool take_disk(struct json_object *src, struct json_object *dst,
                       struct recheck_disk *d, struct err *e)
 {
     const char *target;
     uint64_t size;
 
-    if (!copy_text(d->target, sizeof d->target, src, "target", e) ||
-        !copy_text(d->src, sizeof d->src, src, "path", e) ||
-        !copy_text(d->src_format, sizeof d->src_format, src, "format", e) ||
+    if (!json_copy_str(src, "target", d->target, sizeof d->target, e) ||
+        !json_copy_str(src, "path", d->src, sizeof d->src, e) ||
+        !json_copy_str(src, "format", d->src_format, sizeof d->src_format, e) ||
         !json_get_u64(src, "size", &d->size, e) ||
         !json_get_str(dst, "target", &target, e) ||
-        !copy_text(d->dst, sizeof d->dst, dst, "path", e) ||
-        !copy_text(d->dst_format, sizeof d->dst_format, dst, "format", e) ||
+        !json_copy_str(dst, "path", d->dst, sizeof d->dst, e) ||
+        !json_copy_str(dst, "format", d->dst_format, sizeof d->dst_format, e) ||
         !json_get_u64(dst, "size", &size, e))
         return false;
     return (strcmp(target, d->target) == 0 && size == d->size && size <= INT64_MAX) ||
@@ -132,11 +121,11 @@ static bool take_entry(struct recheck *k, struct err *e)
     struct recheck_result *const out = k->out;
     struct json_object *src, *dst;
 
-    if (!copy_text(out->id, sizeof out->id, k->entry, "id", e) ||
-        !copy_text(out->domain, sizeof out->domain, k->entry, "name", e) ||
-        !copy_text(out->uuid, sizeof out->uuid, k->entry, "uuid", e) ||
-        !copy_text(out->destination, sizeof out->destination, k->entry, "destination",
-                   e) ||
+    if (!json_copy_str(k->entry, "id", out->id, sizeof out->id, e) ||
+        !json_copy_str(k->entry, "name", out->domain, sizeof out->domain, e) ||
+        !json_copy_str(k->entry, "uuid", out->uuid, sizeof out->uuid, e) ||
+        !json_copy_str(k->entry, "destination", out->destination,
+                       sizeof out->destination, e) ||
         !json_get_array(k->entry, "source_disks", &src, e) ||
         !json_get_array(k->entry, "disks", &dst, e))
         return false;
@@ -257,17 +246,13 @@ bool recheck_forget(struct move *m, struct err *e)
 
 /* --- looks --- */
 
-static bool fetch(struct link *l, const struct pair *p, const struct digest_cfg *cfg,
+static bool fetch(const struct pair *p, struct link *l, const struct digest_cfg *cfg,
                   uint64_t *size, struct err *e)
 {
     const struct recheck_result *const r = p->job->out;
-    AUTO(fd_close) int fd = -1;
-    char path[128];
 
-    snprintf(path, sizeof path, "digest/%s/%s", r->id, r->disks[p->index].target);
     *size = cfg->size;
-    return link_channel_pair(l, path, LINK_BULK, ZSTD_OFF, &fd, e) &&
-           digest_wire_fetch(fd, cfg, e);
+    return compare_fetch(l, r->id, r->disks[p->index].target, cfg, e);
 }
 
 static bool fetch_here(void *ctx, const struct digest_cfg *cfg, uint64_t *size,
@@ -275,7 +260,7 @@ static bool fetch_here(void *ctx, const struct digest_cfg *cfg, uint64_t *size,
 {
     const struct pair *const p = ctx;
 
-    return fetch(dial_link(p->job->here), p, cfg, size, e);
+    return fetch(p, dial_link(p->job->here), cfg, size, e);
 }
 
 static bool fetch_there(void *ctx, const struct digest_cfg *cfg, uint64_t *size,
@@ -283,7 +268,7 @@ static bool fetch_there(void *ctx, const struct digest_cfg *cfg, uint64_t *size,
 {
     const struct pair *const p = ctx;
 
-    return fetch(p->job->move->link, p, cfg, size, e);
+    return fetch(p, p->job->move->link, cfg, size, e);
 }
 
 static void on_differs(void *ctx, uint64_t off, uint64_t len)
@@ -394,8 +379,8 @@ static bool take_names(struct recheck *k, struct json_object *reply, struct err 
         const char *target;
 
         if (!json_get_str(o, "target", &target, e) ||
-            !copy_text(p->export_name, sizeof p->export_name, o, "export", e) ||
-            !copy_text(p->bitmap, sizeof p->bitmap, o, "bitmap", e))
+            !json_copy_str(o, "export", p->export_name, sizeof p->export_name, e) ||
+            !json_copy_str(o, "bitmap", p->bitmap, sizeof p->bitmap, e))
             return false;
         if (strcmp(target, k->out->disks[i].target) != 0)
             return err_set(e, ERR_PROTO, 0, "the agent answered for other disks");

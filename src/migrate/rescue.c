@@ -27,28 +27,16 @@ struct json_object *rescue_facts(struct move *m)
     return json_add_bool(o, "keep_source", m->cfg->keep_source);
 }
 
-static bool copy_text(char *dst, size_t size, struct json_object *o, const char *key,
-                      struct err *e)
-{
-    const char *s;
-
-    if (!json_get_str(o, key, &s, e))
-        return false;
-    if ((size_t)snprintf(dst, size, "%s", s) >= size)
-        return err_set(e, ERR_PROTO, 0, "%s is too long", key);
-    return true;
-}
-
 static bool take_texts(struct rescue *r, struct json_object *o, struct err *e)
 {
     struct move *const m = r->move;
 
-    if (!copy_text(m->id, sizeof m->id, o, "id", e) ||
-        !copy_text(m->facts.uuid, sizeof m->facts.uuid, o, "uuid", e) ||
-        !copy_text(m->facts.name, sizeof m->facts.name, o, "name", e) ||
-        !copy_text(r->connect, sizeof r->connect, o, "connect", e) ||
-        !copy_text(r->destination, sizeof r->destination, o, "destination", e) ||
-        !copy_text(r->ssh, sizeof r->ssh, o, "ssh", e))
+    if (!json_copy_str(o, "id", m->id, sizeof m->id, e) ||
+        !json_copy_str(o, "uuid", m->facts.uuid, sizeof m->facts.uuid, e) ||
+        !json_copy_str(o, "name", m->facts.name, sizeof m->facts.name, e) ||
+        !json_copy_str(o, "connect", r->connect, sizeof r->connect, e) ||
+        !json_copy_str(o, "destination", r->destination, sizeof r->destination, e) ||
+        !json_copy_str(o, "ssh", r->ssh, sizeof r->ssh, e))
         return false;
     if (!paths_id_ok(m->id))
         return err_set(e, ERR_PROTO, 0, "the id of the move is not one");

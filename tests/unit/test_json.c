@@ -86,6 +86,23 @@ static void json__numbers_out_of_range_are_refused(void **state)
     json_object_put(v);
 }
 
+static void json__a_copy_fits_or_is_refused(void **state)
+{
+    AUTO(json_put) struct json_object *o = parse("{\"s\":\"abc\",\"e\":\"\",\"i\":1}");
+    char text[4] = "x";
+    struct err e;
+
+    (void)state;
+    assert_ok(json_copy_str(o, "s", text, 4, &e), e);
+    assert_string_equal(text, "abc");
+    assert_err(json_copy_str(o, "s", text, 3, &e), e, ERR_PROTO);
+    assert_string_equal(e.msg, "JSON: member \"s\" is too long, at most 2 bytes fit");
+    assert_err(json_copy_str(o, "i", text, 4, &e), e, ERR_PROTO);
+    assert_err(json_copy_str(o, "none", text, 4, &e), e, ERR_PROTO);
+    assert_ok(json_copy_str(o, "e", text, 1, &e), e);
+    assert_string_equal(text, "");
+}
+
 static void json__strings_are_bounded_and_clean(void **state)
 {
     char text[5000];
@@ -194,6 +211,7 @@ int main(void)
         TEST(json__values_of_each_type_are_got),
         TEST(json__missing_or_other_types_are_refused),
         TEST(json__numbers_out_of_range_are_refused),
+        TEST(json__a_copy_fits_or_is_refused),
         TEST(json__strings_are_bounded_and_clean),
         TEST(json__one_whole_value_is_wanted),
         TEST(json__cut_texts_are_refused_at_every_length),
