@@ -25,7 +25,8 @@ static double smooth(double old, uint64_t now, uint64_t before, double seconds)
 
 static void disk_gauges(struct move *m, struct rates *r, double seconds)
 {
-    for (size_t i = 0; i < m->plan.n; i++) {
+    /* Not the plan, which preflight may be making. */
+    for (size_t i = 0; i < m->progress.ndisks; i++) {
         struct move_gauge *const g = &m->progress.disks[i];
         struct mirror_stats st;
 
@@ -86,6 +87,7 @@ static void link_gauge(struct move *m, struct rates *r, double seconds)
 static void estimate(struct move *m)
 {
     struct move_progress *const p = &m->progress;
+    const bool copying = p->phase >= MOVE_BULK && p->phase <= MOVE_MEMORY;
     double left = 0, rate = 0, dirty = 0;
 
     for (size_t i = 0; i < p->ndisks; i++) {
@@ -98,15 +100,14 @@ static void estimate(struct move *m)
         left += (double)p->ram.dirty;
         rate += p->ram.rate;
         dirty += p->ram.dirty_rate;
-    } else {
+    } else if (copying) { /* preflight, which finds that out, is over */
         left += (double)m->info.memory;
     }
     p->trend = rate <= 0             ? MOVE_TREND_UNKNOWN
                : dirty < rate * 0.8  ? MOVE_TREND_CONVERGING
                : dirty < rate * 1.05 ? MOVE_TREND_STEADY
                                      : MOVE_TREND_DIVERGING;
-    p->eta_ms = !atomic_load(&m->hold) && p->trend == MOVE_TREND_CONVERGING &&
-                        p->phase >= MOVE_BULK && p->phase <= MOVE_MEMORY
+    p->eta_ms = copying && !atomic_load(&m->hold) && p->trend == MOVE_TREND_CONVERGING
                     ? (int64_t)(left * MS_PER_S / (rate - dirty))
                     : -1;
 }

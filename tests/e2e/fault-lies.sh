@@ -5,14 +5,14 @@
 # shellcheck source=tests/e2e/lib-fault.sh
 . "$(dirname "$0")/lib-fault.sh"
 
-fault_begin --disk raw:64M:16M --disk qcow2:64M:8M
-
 # Instead of the wrapper that fails: one that lies.
-cat > "$LAB_BIN/snmigrate" << END
-#!/bin/sh
+agent_wrapper() {
+    cat << END
 [ "\$1" != agent ] || [ ! -e /run/agent-lie ] || exec $REAL_BIN/tools/agent-lies "\$(cat /run/agent-lie)"
-exec $REAL_BIN/snmigrate "\$@"
 END
+}
+
+fault_begin --disk raw:64M:16M --disk qcow2:64M:8M
 
 # lie LIE STATUS WORDS: the move ends with STATUS and says WORDS; then all is as it was
 lie() {

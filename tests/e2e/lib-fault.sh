@@ -37,16 +37,44 @@ on() {
     PATH=$LAB_BIN:$PATH "$LAB_DIR/host-ns" enter "$pid" "$@"
 }
 
-# ssh hands no environment to the agent.
+# ssh hands no environment to the agent: a script that the snmigrate of both hosts begins with.
 agent_wrapper() {
     cat << END
-#!/bin/sh
 [ "\$1" != agent ] || [ ! -e /run/agent-fault ] || {
     SNMIGRATE_FAULT=\$(cat /run/agent-fault)
     export SNMIGRATE_FAULT
 }
-exec $REAL_BIN/snmigrate "\$@"
 END
+}
+
+# What a sanitizer's build has to say goes where it is found, whoever says it.
+sanitizer_env() {
+    local suppressions=$E2E_SRC/../integ/tsan.supp
+
+    case ${SNM_MODE:-} in
+        asan) echo "export ASAN_OPTIONS='${ASAN_OPTIONS:-}:log_path=$REPORTS/asan'" ;;
+        tsan) echo "export TSAN_OPTIONS='${TSAN_OPTIONS:-} suppressions=$suppressions" \
+            "log_path=$REPORTS/tsan exitcode=0'" ;;
+    esac
+}
+
+# silent: no sanitizer has said anything
+silent() {
+    local file bad=
+    for file in "$REPORTS"/?san.*; do
+        [ -e "$file" ] || continue
+        head -n 80 "$file"
+        rm "$file"
+        bad=1
+    done
+    [ -z "$bad" ] || failed "that is what a sanitizer said"
+}
+
+write_wrapper() {
+    echo '#!/bin/sh'
+    sanitizer_env
+    agent_wrapper
+    echo "exec $REAL_BIN/snmigrate \"\$@\""
 }
 
 fault_begin() {
@@ -54,8 +82,9 @@ fault_begin() {
     LAB_BIN=$(lab dir)/bin || exit 1
     export LAB_BIN
     lab_begin
-    mkdir "$LAB_BIN"
-    agent_wrapper > "$LAB_BIN/snmigrate"
+    REPORTS=$LAB_BIN/reports
+    mkdir -p "$REPORTS"
+    write_wrapper > "$LAB_BIN/snmigrate"
     chmod 755 "$LAB_BIN/snmigrate"
     VM=(--mem 160 --ram 1M --write 500K "$@")
     vm_create
@@ -298,6 +327,7 @@ cell_steps() {
 
 cell_evidence() {
     local dir host
+    (silent) || true
     dir=$(find "$WORK" -maxdepth 1 -name '[0-9]*' | sort -V | tail -n 1)
     echo "-- $dir: stderr"
     grep -Ev 'debug (link|control|tunnel)' "$dir/stderr" | tail -n 60
@@ -336,6 +366,7 @@ try() {
     (
         set -e
         "$@"
+        silent
     )
     status=$?
     set -e

@@ -5,16 +5,14 @@
 # shellcheck source=tests/fault/lib-cells.sh
 . "$(dirname "$0")/lib-cells.sh"
 
-fault_begin --disk raw:64M:24M --disk qcow2:64M:8M
-
 # The agent lies as told in /run.
-cat > "$LAB_BIN/snmigrate" << END
-#!/bin/sh
-if [ "\$1" = agent ]; then
-    [ ! -e /run/agent-lie ] || exec $REAL_BIN/tools/agent-lies "\$(cat /run/agent-lie)"
-fi
-exec $REAL_BIN/snmigrate "\$@"
+agent_wrapper() {
+    cat << END
+[ "\$1" != agent ] || [ ! -e /run/agent-lie ] || exec $REAL_BIN/tools/agent-lies "\$(cat /run/agent-lie)"
 END
+}
+
+fault_begin --disk raw:64M:24M --disk qcow2:64M:8M
 
 KNOWN=$LAB_DIR/ssh/known_hosts
 HELD=switch.suspended:delay-300
