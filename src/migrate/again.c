@@ -162,9 +162,7 @@ static bool is_over(struct move *m, struct err *e)
         return !err_set(e, ERR_CANCELLED, 0, "interrupted");
     if (!proc_ended(m->qemu_pidfd))
         return !converge_in_time(m, e);
-    err_set(e, ERR_GUEST, 0, "the guest ended, or its QEMU died, during the move");
-    return !err_next(e, "Its disks on this host are intact: virsh start %s",
-                     m->facts.name);
+    return !move_guest_ended(m, e);
 }
 
 /* How long a lost link is still dialled, ms; 0: no longer, or it is not lost. */

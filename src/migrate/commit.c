@@ -191,9 +191,9 @@ static bool redial_if_lost(struct move *m, struct err *e)
 static bool commit_until_answered(struct move *m, struct err *e)
 {
     const int64_t end = clock_ms() + RESOLVE_MS;
-    struct err re = { 0 };
-    int gone =
-        0; /* a failure that is tried again is not the caller's: *e stays alone */
+    struct err re = { 0 }; /* one that is tried again is not the caller's */
+    char words[MOVE_START_MAX];
+    int gone = 0;
 
     /* The guard comes without a link, and the guest waits. */
     if (!redial_if_lost(m, &re))
@@ -206,8 +206,8 @@ static bool commit_until_answered(struct move *m, struct err *e)
         if (gone >= GONE_TIMES) {
             err_set(e, ERR_GUEST, 0,
                     "the source's QEMU ended before the destination had the guest");
-            return err_next(e, "The source disks are intact: virsh start %s",
-                            m->facts.name);
+            return err_next(e, "The source disks are intact: %s",
+                            move_start_words(m, words));
         }
         if (clock_ms() >= end)
             break;
@@ -225,14 +225,15 @@ static bool commit_until_answered(struct move *m, struct err *e)
 
 bool commit_forward(struct move *m, struct err *e)
 {
+    char words[MOVE_START_MAX];
     struct err je = { 0 };
 
     assert(proc_ended(m->qemu_pidfd));
     if (owner_ran_again(m)) {
         err_set(e, ERR_GUEST, 0,
                 "the guest was taken back and then ended by itself on this host");
-        return err_next(e, "Its disks here are the newest: virsh start %s",
-                        m->facts.name);
+        return err_next(e, "Its disks here are the newest: %s",
+                        move_start_words(m, words));
     }
     /* The decision is made by the source's death; the entry only tells it to others. */
     if (!journal_step(m->journal, "committed", NULL, &je))

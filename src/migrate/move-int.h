@@ -225,6 +225,12 @@ void move_enter(struct move *m, enum move_phase phase);
 PRINTF(2, 3) void move_left(struct move *m, const char *fmt, ...);
 PRINTF(2, 3) void move_note(struct move *m, const char *fmt, ...);
 
+/* How its user starts the guest again at the source, in @words, which are returned. */
+enum { MOVE_START_MAX = 320 };
+const char *move_start_words(const struct move *m, char words[MOVE_START_MAX]);
+/* That it is off there, and what to do.  False, as err_set(). */
+bool move_guest_ended(const struct move *m, struct err *e);
+
 /* The longest pause that is allowed now, ms. */
 uint64_t move_budget(const struct move *m);
 /* The pause after which the guest is taken back, ms: the budget and some slack, or what

@@ -187,10 +187,22 @@ static bool ended_early(struct move *m)
            run == VDOM_OFF;
 }
 
-static void guest_ended(struct move *m, struct err *e)
+const char *move_start_words(const struct move *m, char words[MOVE_START_MAX])
 {
+    snprintf(words, MOVE_START_MAX,
+             m->facts.persistent ? "virsh start %.255s"
+                                 : "%.255s was transient: virsh create, with its XML",
+             m->facts.name);
+    return words;
+}
+
+bool move_guest_ended(const struct move *m, struct err *e)
+{
+    char words[MOVE_START_MAX];
+
     err_set(e, ERR_GUEST, 0, "the guest ended, or its QEMU died, during the move");
-    err_next(e, "Its disks on this host are intact: virsh start %s", m->facts.name);
+    return err_next(e, "Its disks on this host are intact: %s",
+                    move_start_words(m, words));
 }
 
 /* The first cause: what copying, QMP or libvirt said is only what it led to.  A verdict
@@ -212,7 +224,7 @@ static void move_failed(struct move *m, struct err *e)
     if (dropped && !owner_source(m, LIBVIRT_AGAIN_MS, &se))
         log_warn("undo", "%s", se.msg);
     if (!begun && !cancel_is_set(m->user) && ended_early(m)) {
-        guest_ended(m, e);
+        move_guest_ended(m, e);
         return;
     }
     if (e->kind == ERR_GUEST || e->kind == ERR_UNRESOLVED || e->kind == ERR_REFUSED ||
@@ -221,7 +233,7 @@ static void move_failed(struct move *m, struct err *e)
     if (cancel_is_set(m->user)) {
         err_set(e, ERR_CANCELLED, 0, "interrupted");
     } else if (m->qemu_pidfd >= 0 && proc_ended(m->qemu_pidfd)) {
-        guest_ended(m, e);
+        move_guest_ended(m, e);
     } else if (atomic_load(&m->over_time)) {
         err_set(e, ERR_TIMEOUT, 0, "the pause would have lasted more than %d ms",
                 (int)move_pause_max(m));

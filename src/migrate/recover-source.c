@@ -326,6 +326,7 @@ static bool start_again(struct job *j)
 static bool act_give_up(struct job *j, struct err *e)
 {
     struct move *const m = j->r.move;
+    char words[MOVE_START_MAX];
 
     if (!abort_destination(j, e))
         return false;
@@ -336,9 +337,8 @@ static bool act_give_up(struct job *j, struct err *e)
         return true;
     }
     recover_did(j->out, "gave up the memory that was moved");
-    recover_note(j->out,
-                 "the disks of %.100s on this host are intact: virsh start %.100s",
-                 m->facts.name, m->facts.name);
+    recover_note(j->out, "the disks of %.100s on this host are intact: %s",
+                 m->facts.name, move_start_words(m, words));
     recover_settle(j->out, MOVE_NOWHERE, "off");
     return true;
 }

@@ -314,6 +314,79 @@ split_brain() {
     reset
 }
 
+# Without a definition at the source there is nothing that a power cut leaves of it there.
+transient() {
+    on a virsh -q undefine vm
+    ! on a virsh -q list --all --persistent --name | grep -q . || failed "it is not transient"
+}
+
+# moves_once: what the judge says of a guest that is to be defined does not fit this one
+moves_once() {
+    nothing_left
+    [ "$(where_is)" = source ] || failed "the guest is: $(where_is)"
+    link_back
+    attempt vm "${MOVE[@]}"
+    too_busy "$(< "$ATTEMPT/status")" "$ATTEMPT/stderr" || expect_status 0
+    reset
+}
+
+transient_after_suspend() {
+    transient
+    abandon switch.suspended:delay-3000
+    agent_away
+    stopped
+    recover a 0 source resumed
+    expect_state a running
+    moves_once
+}
+
+transient_source_dead() {
+    transient
+    abandon commit:delay-3000
+    expect_state b paused
+    recover a 0 destination brought
+    expect_state b running
+    nothing_left
+    reset
+}
+
+transient_source_reboots() {
+    transient
+    abandon commit:delay-3000
+    lab reboot a
+    recover a 0 destination brought
+    expect_state b running
+    nothing_left
+    reset
+}
+
+power_cut() { sleep 1; lab reboot a; }
+
+# The journal does not say that it has ended here, and libvirt knows nothing of it any more.
+transient_source_reboots_released() {
+    transient
+    abandon switch.released:delay-5000 power_cut
+    expect_state b paused
+    recover a 7 unknown nothing
+    expect_state b paused
+    recover a 0 destination brought --destination-wins vm
+    expect_state b running
+    nothing_left
+    reset
+}
+
+transient_source_reboots_in_memory() {
+    transient
+    abandon memory.loop:delay-1 "slowly kill_both"
+    lab reboot a
+    recover a 0 nowhere "gave up"
+    grep -q 'vm was transient: virsh create' "$ATTEMPT/json" ||
+        failed "it does not say how it is started"
+    nothing_left
+    [ "$(where_is)" = off ] || failed "the guest is: $(where_is)"
+    reset
+}
+
 try "killed after the suspend" after_suspend
 try "the same command after the suspend" same_command
 try "killed when the source is dead" source_dead
@@ -332,4 +405,9 @@ more try "destination reboots in the finish" destination_reboots
 more try "the destination alone" destination_alone
 more try "a word that does not help" destination_wins
 more try "split brain" split_brain
+more try "transient, killed after the suspend" transient_after_suspend
+more try "transient, killed when the source is dead" transient_source_dead
+more try "transient, source reboots at commit" transient_source_reboots
+more try "transient, source reboots after the release" transient_source_reboots_released
+more try "transient, source reboots in memory" transient_source_reboots_in_memory
 fault_end
