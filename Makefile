@@ -60,7 +60,8 @@ C_ALL  := $(wildcard src/*/*.[ch] nbd-mirror/*.[ch] nbd-mirror/*/*.[ch] tests/*/
 # Once more ourselves, after something that pkg-config must see; on all CPUs.
 AGAIN = +$(MAKE) $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
-.PHONY: all check check-run check-part check-faults check-cross asan tsan cov fuzz fuzz-run tidy format \
+.PHONY: all check check-run check-part check-faults check-cross asan tsan asan-faults tsan-faults \
+        faults-part cov fuzz fuzz-run tidy format \
         format-check lint torture bench bench-run demo demo-run install uninstall clean help \
         deps man flags tests
 .DELETE_ON_ERROR:
@@ -107,9 +108,10 @@ check-run: all tests
 tests: $(UNIT) $(TOOLS) $(FUZZ)
 
 ## check-faults: every cell of tests/fault/MATRIX.md; about 90 minutes
+FAULTS := $(patsubst tests/%,%,$(wildcard tests/e2e/fault-*.sh))
 check-faults: deps
 	$(AGAIN) all tests
-	SNM_FAULTS=all tests/run $B $(patsubst tests/%,%,$(wildcard tests/e2e/fault-*.sh)) fault
+	SNM_FAULTS=all tests/run $B $(FAULTS) fault
 
 ## check-cross: moves between this Debian and another one's libvirt and QEMU
 check-cross: deps
@@ -123,6 +125,12 @@ asan tsan cov:
 	$(AGAIN) MODE=$@ check-part
 check-part: all tests
 	tests/run $B unit fuzz integ $(if $(filter asan,$(MODE)),e2e/ok-leaks.sh)
+
+## asan-faults tsan-faults: the fault cells of make check under a sanitizer; about 30 minutes
+asan-faults tsan-faults: deps
+	$(AGAIN) MODE=$(@:-faults=) faults-part
+faults-part: all tests
+	tests/run $B $(FAULTS)
 
 ## fuzz: libFuzzer on every target, or on those in NAMES=, for SECONDS=60 each; by clang
 fuzz: deps
