@@ -7,7 +7,7 @@
  *
  * Each step is in the journal, on disk, before it takes effect, so that any later agent can
  * go on from there: what it says was done may not have been, what it does not say was not.
- * From COMMITTED on nothing takes the guest away again; only COMMIT starts it (DESIGN.md 4).
+ * From COMMITTED on nothing takes the guest away again; only COMMIT starts it (the commit rule of src/README).
  *
  * Who may act on a move holds the lock (flock) on its state directory as long as it lives:
  * the agent that made it, or a later one that loaded it from the journal.  Two moves of one

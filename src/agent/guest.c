@@ -103,8 +103,8 @@ static bool find(struct guest *g, struct err *e)
     return true;
 }
 
-/* An incoming domain has no statistics: libvirt refuses to say (FACTS.md 8 asks for "no
- * job"), which is an answer too. */
+/* An incoming domain has no statistics: libvirt refuses to say, which is an
+ * answer too: no job of its own runs. */
 static bool has_job(struct guest *g)
 {
     struct err why = { 0 };

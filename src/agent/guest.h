@@ -45,7 +45,7 @@ struct guest_ops {
 
 extern const struct guest_ops guest_libvirt;
 
-/* Loaded, and nothing of the migration is under way any more: DESIGN.md 4. */
+/* Loaded, and nothing of the migration is under way any more. */
 bool guest_is_ready(const struct guest_look *l);
 /* It waits for a migration's data. */
 bool guest_is_incoming(const struct guest_look *l);

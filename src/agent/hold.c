@@ -22,7 +22,7 @@ enum {
     BACK_CHUNK = 64 << 10, /* the return path has small messages */
     AHEAD = 8 << 20,   /* allowed bytes that wait for QEMU before the source waits */
     MEMORY = 32 << 20, /* of the backlog */
-    CONNECT_MS = 60 * 1000, /* for QEMU's socket */
+    CONNECT_MS = 10 * 1000, /* for QEMU's socket */
     CONNECT_AGAIN_MS = 10,
 };
 static const uint64_t file_bytes = 4ULL << 30;
@@ -205,8 +205,8 @@ static bool pass(struct hold *h, struct err *e)
     return true;
 }
 
-/* libvirt starts QEMU while the source is already connected to us, so its socket may not be
- * there yet. */
+/* libvirt has had QEMU listen before the source sends its first byte: that nobody does means
+ * that it has died since, with a libvirtd that was restarted, and all begins again. */
 static bool connect_qemu(struct hold *h, struct err *e)
 {
     struct err why;

@@ -1,6 +1,6 @@
 /* src/agent/hold.h - the RAM stream on its way to the incoming QEMU, and the hold rule.
  *
- * The rule (DESIGN.md 3.8): until the release, QEMU gets the first ->limit bytes of the
+ * The rule: until the release, QEMU gets the first ->limit bytes of the
  * stream and not one more.  The source raises the limit to what it had received while its
  * QEMU was certain not to have finished, so what is held includes the end of the stream:
  * without it no destination completes.  That is why a guest cannot come to run twice by a
@@ -16,7 +16,7 @@
  *
  * Held: what the limit allows waits for QEMU, and beyond 8 MiB of it the source waits too;
  * what it forbids is always read, never sent back as pressure (QEMU would hang with its
- * lock held, DESIGN.md 3.10).  Free: everything is delivered, also after the end of the
+ * lock held).  Free: everything is delivered, also after the end of the
  * link, then SHUT_WR.
  *
  * One thread per stream does all I/O.  The others are for any thread; hold_free() is last.
@@ -36,7 +36,7 @@ enum hold_state { HOLD_HELD, HOLD_FREE, HOLD_OVER, HOLD_STATES };
 struct hold_cfg {
     const char *sock; /* where the incoming QEMU listens, once there is one; copied */
     const char *dir;  /* for the backlog's file; copied */
-    int connect_ms;   /* how long the first byte waits for QEMU's socket; 0: 60 s */
+    int connect_ms;   /* how long the first byte waits for QEMU's socket; 0: 10 s */
     size_t memory;    /* of the backlog; 0: 32 MiB */
     uint64_t file; /* of the backlog; 0: 4 GiB; more that must be held is a failure */
 };

@@ -2,7 +2,7 @@
  *
  * A child that dies with the thread that started it: an image that somebody still has open
  * for writing must never meet a guest.  Only a writer that has ended with status 0 counts
- * as closed (DESIGN.md 3.12).  Thread: the move's lock, but for writer_connect().
+ * as closed.  Thread: the move's lock, but for writer_connect().
  */
 #ifndef SNM_AGENT_WRITER_H
 #define SNM_AGENT_WRITER_H

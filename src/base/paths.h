@@ -20,7 +20,7 @@ void paths_run_dir(char out[PATHS_MAX], const char *id);
 /* Where RAM passes on both hosts: the same string (libvirt's unix:// URI), in a 0700
  * directory owned by the QEMU user:
  *   /run/libvirt/snmigrate-<id8>/ram.tunnelmigrate.dest.<name>
- * which libvirt's AppArmor profile allows (FACTS 4); without the name where the path would
+ * which libvirt's AppArmor profile allows; without the name where the path would
  * be too long or the name holds a '/'. */
 void paths_ram_dir(char out[PATHS_MAX], const char *id);
 void paths_ram_sock(char out[PATHS_SOCK_MAX], const char *id, const char *name);

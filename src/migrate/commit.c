@@ -23,8 +23,9 @@ enum {
     RETRY_MS = 1000,
     COMMIT_MS = 30000, /* one COMMIT: the agent waits up to 20 s for the domain */
     CONFIRM_MS = 1000, /* libvirt has called it done: its QEMU is to end within this */
-    STUCK_MS = 500,    /* a cancelled migration shows within this, or the link is cut */
-    GONE_TIMES = 3     /* the destination says so often that it has no such domain */
+    RESOLVE_MS = 600000, /* how long the destination is asked again */
+    STUCK_MS = 500, /* a cancelled migration shows within this, or the link is cut */
+    GONE_TIMES = 3  /* the destination says so often that it has no such domain */
 };
 
 static bool source_dead(struct move *m, int ms)

@@ -221,11 +221,16 @@ bool connect_by_proxy(struct move *m, const char *path, struct virt **out,
     return ok || !cancel_is_set(m->user) ? ok : cancel_check(m->user, e);
 }
 
+void connect_proxy_path(const struct move *m, char path[CONNECT_PROXY_PATH_MAX])
+{
+    snprintf(path, CONNECT_PROXY_PATH_MAX, "%s/libvirt.sock", m->run_dir);
+}
+
 bool connect_dst_libvirt(struct move *m, struct err *e)
 {
-    char path[PATHS_MAX + 16];
+    char path[CONNECT_PROXY_PATH_MAX];
 
-    snprintf(path, sizeof path, "%s/libvirt.sock", m->run_dir);
+    connect_proxy_path(m, path);
     if (!proxy_start(m->link, path, &m->proxy, e))
         return false;
     if (!connect_by_proxy(m, path, &m->dst, e)) {
@@ -240,9 +245,9 @@ bool connect_dst_libvirt(struct move *m, struct err *e)
 
 bool connect_again(struct move *m, struct err *e)
 {
-    char path[PATHS_MAX + 16];
+    char path[CONNECT_PROXY_PATH_MAX];
 
-    snprintf(path, sizeof path, "%s/libvirt.sock", m->run_dir);
+    connect_proxy_path(m, path);
     return connect_redial(m, e) && proxy_start(m->link, path, &m->proxy, e);
 }
 

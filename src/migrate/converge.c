@@ -11,10 +11,11 @@
 #include "nbd-mirror/hot.h"
 
 enum {
-    ROUND_GAP_MS = 50, /* between short rounds: a round has fixed costs in QEMU */
-    LOOK_MS = 10,      /* near the end: to catch the moment when little is left */
-    METER_MS = 1000,   /* over which the guest's writes are measured */
-    MUTE_MS = 60000,   /* a destination that takes no memory for so long hangs */
+    ROUND_GAP_MS = 50,   /* between short rounds: a round has fixed costs in QEMU */
+    LOOK_MS = 10,        /* near the end: to catch the moment when little is left */
+    METER_MS = 1000,     /* over which the guest's writes are measured */
+    THROTTLE_MS = 10000, /* PATIENCE_MS where the guest is only slowed by it */
+    MUTE_MS = 60000,     /* a destination that takes no memory for so long hangs */
     /* --hold: */
     HOLD_TICK_MS = 100,  /* how late the end of it may be noticed */
     HOLD_LOOK_MS = 2000, /* between two looks at what is dirty: one question to QEMU */
@@ -335,7 +336,9 @@ static bool note_run_state(struct move *m, struct err *e)
         return false;
     if (run == VDOM_PAUSED && why != VDOM_WHY_USER)
         return true; /* by the migration: it ran */
+    pthread_mutex_lock(&m->lock);
     m->facts.run = run == VDOM_PAUSED ? VDOM_PAUSED : VDOM_RUNNING;
+    pthread_mutex_unlock(&m->lock);
     return guard_say(m, run == VDOM_PAUSED ? "stood" : "ran", e);
 }
 

@@ -164,7 +164,7 @@ static void copy_once(struct copy_disk *c)
                                      mirror_pass(c->mirror, &src, &c->pass, &c->err);
     if (!c->ok && c->err.os == EPERM && c->pass.what == MIRROR_DIRTY &&
         c->instead == NULL) {
-        /* QEMU 10: the node went inactive, which ends all but reads (FACTS.md B1), since
+        /* QEMU 10: the node went inactive, which ends all but reads, since
          * QEMU stopped the guest during this round.  That happens once per migration; the
          * frozen bitmap still marks all of the round. */
         struct err again = { 0 };
@@ -292,7 +292,7 @@ static bool join_passes(struct move *m, bool sample, struct err *e)
     return ok;
 }
 
-static uint64_t bytes_copied(struct move *m)
+uint64_t copy_bytes(const struct move *m)
 {
     uint64_t sum = 0;
 
@@ -336,7 +336,7 @@ static void note_idle(struct move *m, bool round)
 /* One pass over all disks; exports are there before and gone after. */
 static bool pass_all(struct move *m, bool bitmap, bool sample, struct err *e)
 {
-    const uint64_t before = bytes_copied(m);
+    const uint64_t before = copy_bytes(m);
     const int64_t begin = clock_ns();
 
     note_idle(m, bitmap);
@@ -348,7 +348,7 @@ static bool pass_all(struct move *m, bool bitmap, bool sample, struct err *e)
     if (!started)
         cancel_set(m->halt);
     const bool joined = join_passes(m, sample, e);
-    const uint64_t copied = bytes_copied(m) - before;
+    const uint64_t copied = copy_bytes(m) - before;
 
     m->moved_disk += copied;
     if (!joined || !started)
@@ -534,9 +534,4 @@ bool copy_instead(struct move *m,
     for (size_t i = 0; i < m->plan.n; i++)
         m->copies[i].instead = NULL;
     return ok && unexport_all(m, false, e);
-}
-
-void copy_close(struct move *m)
-{
-    copy_drop(m);
 }

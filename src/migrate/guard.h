@@ -2,7 +2,7 @@
  *
  * "snmigrate guard" is started by the move before anything is changed in QEMU, in a session
  * of its own, with one end of a socket pair as its stdin.  End of file without the word
- * "bye" means that snmigrate died: the guard applies the commit rule (DESIGN.md 4).
+ * "bye" means that snmigrate died: the guard applies the commit rule of src/README.
  */
 #ifndef SNM_MIGRATE_GUARD_H
 #define SNM_MIGRATE_GUARD_H

@@ -4,7 +4,7 @@
  *   ram      accepts libvirtd's connection on the ram socket, opens the channel, relays
  *   poll     n = bytes received so far; query-migrate; if it says setup or active, those n
  *            bytes may pass on to the destination's QEMU, for the end-of-stream mark can
- *            only come after "active" (DESIGN.md 3.8).  Order matters: count, then ask.
+ *            only come after "active".  Order matters: count, then ask.
  *   limit    tells the agent so, and learns what has arrived: apart from poll, because
  *            QEMU may not answer while it writes, and what it writes must still flow; and
  *            hears from libvirt's events when QEMU has stopped the guest by itself.
@@ -266,10 +266,10 @@ static void *poll_thread(void *arg)
 static bool open_connections(struct ram *r, struct err *e)
 {
     struct move *const m = r->move;
-    char path[PATHS_MAX + 16];
+    char path[CONNECT_PROXY_PATH_MAX];
     int events; /* only vdom_stopped_ns() is asked */
 
-    snprintf(path, sizeof path, "%s/libvirt.sock", m->run_dir);
+    connect_proxy_path(m, path);
     if (!virt_open(m->cfg->connect, &r->mig_src, e) ||
         !virt_open(m->cfg->connect, &r->poll_src, e) ||
         !connect_by_proxy(m, path, &r->mig_dst, e) ||

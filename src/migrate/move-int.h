@@ -28,20 +28,15 @@
 #include "virt/virt.h"
 
 enum {
-    CALL_MS = 20000,     /* a control call that only answers */
-    PREPARE_MS = 120000, /* making images, starting writers */
-    CLOSE_MS = 60000,    /* flushing and reaping writers */
-    SWITCH_FIXED_MS =
-        100, /* of a switch with nothing left, apart from a round's own fixed
-                              cost: suspend, close and 80 ms (DESIGN.md 3.13) */
+    CALL_MS = 20000,  /* a control call that only answers */
+    CLOSE_MS = 60000, /* flushing and reaping writers */
+    /* Of a switch with nothing left, apart from a round's own fixed cost: suspend, close and
+     * 80 ms. */
+    SWITCH_FIXED_MS = 100,
     PATIENCE_MS = 30000, /* windows without progress towards the budget, at least */
-    THROTTLE_MS = 10000, /* the same where the guest is only slowed by it */
-    PAUSE_SLACK_MS =
-        600, /* beyond the budget, then the guest is taken back (I11 has 1 s,
-                             and taking back takes time too) */
-    LIBVIRT_AGAIN_MS =
-        60000,           /* for a restarted libvirtd to answer: it may end for 30 s */
-    RESOLVE_MS = 600000, /* past the release: how long the destination is asked again */
+    /* Beyond the budget, then the guest is taken back: a second is promised, and taking back
+     * takes time, too. */
+    PAUSE_SLACK_MS = 600,
 };
 
 struct ctl;
@@ -80,9 +75,8 @@ struct copy_disk {
     bool (*instead)(struct copy_disk *c, const struct mirror_side *src, struct err *e);
     struct prove *prove;           /* of prove.c, while it is at it; else NULL */
     struct move_verified verified; /* what it has found */
-    atomic_bool
-        comparing; /* compare.c is at it, and has compared so much of the disk */
-    atomic_uint_fast64_t compared;
+    atomic_bool comparing;         /* compare.c is at it, */
+    atomic_uint_fast64_t compared; /* and has compared so much of the disk */
     bool compare; /* the image there holds something: bulk copies only what differs */
 };
 
@@ -260,6 +254,11 @@ MUST_CHECK bool connect_lock(struct move *m, struct err *e);
 void connect_unlock(struct move *m);
 /* Dial the destination again (after the release); replaces m->dial and m->link. */
 MUST_CHECK bool connect_redial(struct move *m, struct err *e);
+/* The same, before the release, with the destination's libvirt. */
+MUST_CHECK bool connect_again(struct move *m, struct err *e);
+/* Where the destination's libvirt is for libvirt here. */
+enum { CONNECT_PROXY_PATH_MAX = PATHS_MAX + 16 };
+void connect_proxy_path(const struct move *m, char path[CONNECT_PROXY_PATH_MAX]);
 /* The destination's libvirt through the link, by the proxy's socket @path.  Errors: of
  * virt_open_socket; ERR_CANCELLED. */
 MUST_CHECK bool connect_by_proxy(struct move *m, const char *path, struct virt **out,
@@ -280,9 +279,6 @@ MUST_CHECK bool proxy_start(struct link *link, const char *path, struct proxy **
                             struct err *e);
 void proxy_stop(struct proxy *p);
 
-/* The same, before the release, with the destination's libvirt. */
-MUST_CHECK bool connect_again(struct move *m, struct err *e);
-
 /* --- again.c: after a failure, begin again --- */
 bool again_may(struct move *m, const struct err *e);
 bool again_mend(struct move *m, struct err *e);
@@ -295,12 +291,7 @@ bool forecast_run(struct move *m, struct err *e);
 void forecast_undo(struct move *m);
 
 /* --- foresee.c: the move's own forecast --- */
-enum {
-    /* Seen in the lab: libvirt starts a QEMU, and ends one. */
-    FORESEE_RAM_START_MS = 700,
-    FORESEE_END_MS = 400,
-    FORESEE_RAM_MOST = 400 << 20, /* bytes/s that a QEMU sends of RAM through us */
-};
+enum { FORESEE_RAM_MOST = 400 << 20 }; /* bytes/s that a QEMU sends of RAM through us */
 /* The bulk pass begins; it goes on, or is @over. */
 void foresee_begin(struct move *m);
 void foresee_tick(struct move *m, bool over);
@@ -339,11 +330,13 @@ bool bulk_run(struct move *m, struct err *e);
 /* Where connections of a disk's two sides come from; its export is there. */
 struct mirror_side copy_source(struct copy_disk *c);
 struct mirror_side copy_destination(struct copy_disk *c);
+/* Bytes that the mirrors of all disks have copied. */
+uint64_t copy_bytes(const struct move *m);
 /* Bytes of a disk of @size that are copied between two flushes of the bulk. */
 uint64_t copy_flush_every(uint64_t size);
 /* Connect a mirror to every writer. */
 MUST_CHECK bool copy_open(struct move *m, struct err *e);
-/* Disconnect them, whatever is in flight. */
+/* Disconnect them, whatever is in flight; after it the writers can be closed. */
 void copy_drop(struct move *m);
 /* After a failed pass: no exports, and what an unfinished round had to copy marked in the
  * bitmaps that record. */
@@ -364,8 +357,6 @@ MUST_CHECK bool copy_instead(struct move *m,
                              bool (*pass)(struct copy_disk *c,
                                           const struct mirror_side *src, struct err *e),
                              struct err *e);
-/* After the last round, which has flushed: disconnect; the writers can be closed then. */
-void copy_close(struct move *m);
 
 /* --- sample.c --- */
 /* Of a move that goes on from an earlier try, once: compare some of what is there, and let

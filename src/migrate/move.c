@@ -13,8 +13,13 @@
 #include "base/mem.h"
 #include "base/proc.h"
 #include "migrate/move-int.h"
+
 #include "migrate/phases.h"
 #include "nbd-mirror/hot.h"
+
+enum {
+    LIBVIRT_AGAIN_MS = 60000
+}; /* for a restarted libvirtd to answer: it may end for 30 s */
 
 /* clang-format off */
 static const struct phase phases[] = {

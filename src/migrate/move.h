@@ -164,7 +164,7 @@ struct move_greeting {
 
 enum { MOVE_LEFT_MAX = 16 };
 struct move_result {
-    int status; /* exit status, FAULTS.md */
+    int status; /* exit status: snmigrate(1) */
     enum move_where where;
     char state[16];           /* "running", "paused", "off" there */
     struct err err;           /* ERR_NONE on success */

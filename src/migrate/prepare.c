@@ -16,7 +16,10 @@
 #include "migrate/moved.h"
 #include "migrate/rescue.h"
 
-enum { REOPEN_MS = 11 * 60 * 1000 /* the agent may have to check images */ };
+enum {
+    PREPARE_MS = 120000,        /* making images, starting writers */
+    REOPEN_MS = 11 * 60 * 1000, /* the agent may have to check images */
+};
 
 static struct json_object *put_body(struct move *m)
 {

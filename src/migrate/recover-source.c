@@ -431,8 +431,9 @@ static bool deal(struct job *j, bool *over, struct err *e)
         !journal_open(m->state_dir, &m->journal, e))
         return false;
     m->halt = cancel_new();
-    if (m->halt == NULL ||
-        !watcher_start(m, e)) /* it hangs up on who does not answer */
+    if (m->halt == NULL)
+        return err_set(e, ERR_SYS, errno, "cannot start");
+    if (!watcher_start(m, e)) /* it hangs up on who does not answer */
         return false;
     m->released = true; /* no signal cancels, and a new dial is worth it */
     m->no_keep =

@@ -2,9 +2,9 @@
  *
  * Full duplex.  Toward the tunnel it stops reading while more than ->window bytes are under
  * way, that is received here and not yet by the agent: what fills the buffers between when
- * the guest stops is paid for in the pause, and QEMU measures the rate that it really has.  While ->drain is set it always reads (up to a
- * bound), because QEMU holds its big lock while it writes the end of the stream and must
- * never wait for us there (DESIGN.md 3.10, FACTS.md B4).
+ * the guest stops is paid for in the pause, and QEMU measures the rate that it really has.
+ * While ->drain is set it always reads (up to a bound), because QEMU holds its big lock while
+ * it writes the end of the stream and must never wait for us there.
  */
 #ifndef SNM_MIGRATE_RELAY_H
 #define SNM_MIGRATE_RELAY_H

@@ -19,14 +19,20 @@ static bool agent_post(struct move *m, const char *what, int timeout_ms, struct 
     return link_call(m->link, "POST", path, json_new(), timeout_ms, m->halt, NULL, e);
 }
 
+/* RAM's threads ask, too. */
+static bool ran(struct move *m)
+{
+    LOCK_SCOPE(&m->lock);
+    return m->facts.run == VDOM_RUNNING;
+}
+
 void switch_pause_begins(struct move *m, int64_t at_ns)
 {
     int_fast64_t none = 0;
     struct err e = { 0 };
     char word[64];
 
-    if (m->facts.run != VDOM_RUNNING ||
-        !atomic_compare_exchange_strong(&m->paused_at_ns, &none, at_ns))
+    if (!ran(m) || !atomic_compare_exchange_strong(&m->paused_at_ns, &none, at_ns))
         return;
     const uint64_t most = move_pause_max(m);
     atomic_store(&m->pause_deadline_ms, at_ns / NS_PER_MS + (int64_t)most);
@@ -129,7 +135,7 @@ static bool switch_steps(struct move *m, struct err *e)
     if (!copy_round(m, true, e))
         return false;
     m->marks.end[PAUSE_ROUND] = m->copied_at_ns;
-    copy_close(m);
+    copy_drop(m);
     mark(m, PAUSE_FLUSH);
     if (!fault_point("switch.copied", e) || !agent_post(m, "close", CLOSE_MS, e) ||
         !fault_point("switch.closed", e))

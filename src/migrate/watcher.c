@@ -20,7 +20,9 @@ static double smooth(double old, uint64_t now, uint64_t before, double seconds)
 {
     const double rate = now >= before ? (double)(now - before) / seconds : 0;
 
-    return old > 0 ? old * 0.6 + rate * 0.4 : rate;
+    const double smoothed = old > 0 ? old * 0.6 + rate * 0.4 : rate;
+
+    return smoothed < 1 ? 0 : smoothed; /* less than a byte/s: it stands still */
 }
 
 static void disk_gauges(struct move *m, struct rates *r, double seconds)

@@ -59,7 +59,7 @@ static bool ciphers_of(const char *const *argv, char out[1024])
     return at != NULL && sscanf(at, "\nciphers %1023s", out) == 1;
 }
 
-/* AES-GCM is the fastest where the CPU does AES (18 s against 27 s for 4 GiB, DESIGN);
+/* AES-GCM is the fastest where the CPU does AES (18 s against 27 s for 4 GiB);
  * whoever chose ciphers keeps them. */
 static bool prefer_aes(const char *words, const struct dest *dest)
 {

@@ -62,7 +62,7 @@ static bool no_block_job(struct vdom *dom, struct err *e)
     return err_next(e, "Wait for it to end: virsh blockjob DOMAIN DISK.");
 }
 
-/* By the list of commands, not by version: RHEL's 9.1 has it too (FACTS 1). */
+/* By the list of commands, not by version: RHEL's 9.1 has it too. */
 static bool has_command(struct vdom *dom, const char *name, bool *has, struct err *e)
 {
     AUTO(json_put) struct json_object *list = NULL;

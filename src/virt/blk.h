@@ -1,8 +1,8 @@
 /* src/virt/blk.h - dirty bitmaps and read-only NBD exports of a running QEMU, by QMP.
  *
  * All names begin with "snm-<id8>-" (the first 8 hex digits of the move's id), so that
- * blk_cleanup() of whoever comes later finds them.  Sequences: DESIGN.md 3, 1 to 5.
- * Thread and connection: those of the vdom.  Errors: ERR_VIRT; ERR_REFUSED where the disk
+ * blk_cleanup() of whoever comes later finds them.  How they are used: the head of migrate/copy.c.
+ * Thread and connection: those of the vdom; blk_activate() from another thread too.  Errors: ERR_VIRT; ERR_REFUSED where the disk
  * set is not what it was ("the disk set changed: ...").
  */
 #ifndef SNM_VIRT_BLK_H

@@ -160,8 +160,8 @@ struct json_object *blkqmp_export(const struct blk *b, size_t i, bool bitmap)
     json_add_str(o, "id", name);
     json_add_str(o, "name", name);
     json_add_str(o, "node-name", b->disks[i].node);
-    json_add_bool(o, "writable",
-                  false); /* FACTS 1: a writable one blocks inactivation */
+    /* A writable one would keep QEMU from inactivating the disk at its switchover. */
+    json_add_bool(o, "writable", false);
     if (bitmap) {
         blkqmp_bitmap(b, b->generation - 1, name);
         json_add_obj(o, "bitmaps", strings(name));

@@ -10,7 +10,7 @@
 #include "base/unix.h"
 
 #define SUFFIX  "nbd"
-#define LIB_DIR "/var/lib/libvirt/qemu" /* of the system libvirt, FACTS.md 3 */
+#define LIB_DIR "/var/lib/libvirt/qemu" /* of the system libvirt, not of a session */
 
 static void dir_close_auto(DIR **d)
 {

@@ -1,5 +1,5 @@
 /* QMP through libvirt.  The domain becomes "tainted: custom-monitor", which is harmless;
- * job type QUERY: allowed at any time of an outgoing migration (FACTS 3). */
+ * job type QUERY: allowed at any time of an outgoing migration (libvirt 9 and 11). */
 #include <libvirt/libvirt-qemu.h>
 #include <string.h>
 

@@ -23,7 +23,7 @@ static bool add(struct params *p, const char *name, const char *value)
 }
 
 /* UNSAFE: libvirt cannot know that we moved the disks.  PAUSED: nobody but us starts the
- * destination (FACTS B2).  Never UNDEFINE_SOURCE, POSTCOPY, ZEROCOPY. */
+ * destination, whatever libvirt's last calls come to.  Never UNDEFINE_SOURCE, POSTCOPY, ZEROCOPY. */
 static unsigned flags_of(const struct vmigrate *m)
 {
     unsigned flags = VIR_MIGRATE_LIVE | VIR_MIGRATE_UNSAFE | VIR_MIGRATE_PAUSED |

@@ -2,7 +2,7 @@
  *
  * Disks: block_set_io_throttle, which acts on what the guest writes and not on our export,
  * and of which neither libvirt's definitions nor the destination ever hear.  It works at any
- * time, also in libvirt's migration job (FACTS 10).  CPUs: auto-converge.  The capability
+ * time, also in libvirt's migration job.  CPUs: auto-converge.  The capability
  * can be set before a migration only; but how much QEMU may hold back, and when, are
  * parameters that can be changed while it runs (QEMU 7.2 and 10, qmp_migrate_set_parameters).
  * QEMU itself ends it with the migration, whatever the outcome.

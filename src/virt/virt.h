@@ -1,7 +1,8 @@
 /* src/virt/virt.h - libvirt, and nobody above this folder includes its headers.
  *
- * A connection is used by one thread at a time, and whoever blocks in virt_migrate() has
- * connections of its own: monitor and job calls were seen to hang behind it (DESIGN.md 3).
+ * A connection may be used by several threads, each call alone.  But whoever blocks in
+ * vdom_migrate() has connections of its own: monitor and job calls were seen to hang behind
+ * it (libvirt 9).
  * One thread, "virt-ev", runs libvirt's event loop; started by virt_init().
  * Errors: ERR_VIRT with libvirt's text (libvirt's own stderr output is silenced),
  * ERR_TIMEOUT for its "cannot acquire state change lock" and agent time-outs.

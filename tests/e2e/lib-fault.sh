@@ -49,12 +49,9 @@ END
 
 # What a sanitizer's build has to say goes where it is found, whoever says it.
 sanitizer_env() {
-    local suppressions=$E2E_SRC/../integ/tsan.supp
-
     case ${SNM_MODE:-} in
         asan) echo "export ASAN_OPTIONS='${ASAN_OPTIONS:-}:log_path=$REPORTS/asan'" ;;
-        tsan) echo "export TSAN_OPTIONS='${TSAN_OPTIONS:-} suppressions=$suppressions" \
-            "log_path=$REPORTS/tsan exitcode=0'" ;;
+        tsan) echo "export TSAN_OPTIONS='${TSAN_OPTIONS:-} log_path=$REPORTS/tsan exitcode=0'" ;;
     esac
 }
 

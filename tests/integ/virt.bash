@@ -2,6 +2,4 @@
 # virt.bash - what the tests of src/virt source: the lab, and virt-live on its host a.
 . "$(dirname "$0")/../lab/e2e.sh"
 
-export TSAN_OPTIONS="${TSAN_OPTIONS:-} suppressions=$PWD/tests/integ/tsan.supp"
-
 live() { lab run a "$SNM_BUILD/tools/virt-live" "$@" || failed "virt-live $*"; }

@@ -156,12 +156,12 @@ static bool request(void *ctx, const char *method, const char *path,
 static void *swallow(void *arg)
 {
     const int fd = (int)(intptr_t)arg;
-    static char buf[64 << 10];
+    char buf[4096];
     struct err e;
 
-    memset(buf, 0xa5, 4096);
+    memset(buf, 0xa5, sizeof buf);
     if (strcmp(what, "noise") == 0)
-        (void)!fd_write_all(fd, buf, 4096, &e);
+        (void)!fd_write_all(fd, buf, sizeof buf, &e);
     while (read(fd, buf, sizeof buf) > 0)
         ;
     return NULL;

@@ -14,7 +14,7 @@ static enum recover_act rule(enum recover_src src, enum recover_journal journal,
     return act;
 }
 
-/* --- rows: FACTS.md's table, and what lies between --- */
+/* --- rows: the states that a crash leaves, and what lies between --- */
 
 #define S(x) RECOVER_SRC_##x
 #define J(x) RECOVER_JOURNAL_##x
