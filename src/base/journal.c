@@ -145,6 +145,9 @@ bool journal_step(struct journal *j, const char *step, struct json_object *more,
                   struct err *e)
 {
     AUTO(json_put) struct json_object *taken = more;
+
+    if (j == NULL)
+        return err_set(e, ERR_SYS, EBADF, "journal: step %s", step);
     AUTO(json_put) struct json_object *entry = entry_new(step, taken);
     size_t len;
     const char *const text = json_object_to_json_string_length(

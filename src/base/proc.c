@@ -173,6 +173,9 @@ static void child_signals(bool ignore_terminal)
         sigaction(SIGINT, &ign, NULL);
         sigaction(SIGQUIT, &ign, NULL);
         sigaction(SIGHUP, &ign, NULL);
+        sigaction(SIGTSTP, &ign, NULL);
+        sigaction(SIGTTIN, &ign, NULL);
+        sigaction(SIGTTOU, &ign, NULL);
     }
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);

@@ -31,8 +31,8 @@ struct proc_cfg {
     int death_signal;
     bool
         new_session; /* setsid(2): no terminal signal reaches it, nor can it ask there */
-    /* SIGINT, SIGQUIT and SIGHUP are ignored, for a child that may ask at the terminal and
-     * must outlive a Ctrl-C there. */
+    /* What a terminal sends (SIGINT, SIGQUIT, SIGHUP, and those that stop) is ignored, for a
+     * child that may ask there and must outlive a Ctrl-C, and a Ctrl-Z. */
     bool ignore_terminal;
 };
 

@@ -47,7 +47,8 @@ static void put_where(struct text *t, const struct move_cfg *cfg,
         text_printf(t, TEXT_PLAIN, "%s on %s (source)", state, source(r));
         break;
     case MOVE_NOWHERE:
-        text_put(t, TEXT_PLAIN, "runs nowhere: it has ended");
+        text_put(t, TEXT_PLAIN,
+                 r->status == 3 ? "runs nowhere" : "runs nowhere: it has ended");
         break;
     case MOVE_UNKNOWN:
         if (r->status == 7)

@@ -189,6 +189,23 @@ static bool redial_if_lost(struct move *m, struct err *e)
     return connect_redial(m, e);
 }
 
+/* For who looks: nobody must be tempted to start the old copy. */
+static void say_waiting(struct move *m, bool waits)
+{
+    char why[sizeof m->progress.why] = "";
+
+    if (waits)
+        snprintf(
+            why, sizeof why,
+            "%.48s does not answer: the guest has left this host, and runs nowhere "
+            "until it does; do not start it here",
+            m->cfg->dest.host);
+    LOCK_SCOPE(&m->lock);
+    if (waits && m->progress.why[0] == '\0')
+        log_warn("commit", "%s", why);
+    memcpy(m->progress.why, why, sizeof why);
+}
+
 static bool commit_until_answered(struct move *m, struct err *e)
 {
     const int64_t end = clock_ms() + RESOLVE_MS;
@@ -200,9 +217,12 @@ static bool commit_until_answered(struct move *m, struct err *e)
     if (!redial_if_lost(m, &re))
         log_warn("commit", "cannot reach %s: %s", m->cfg->dest.host, re.msg);
     for (;;) {
-        if (ask_commit(m, m->dst_state, &re))
+        if (ask_commit(m, m->dst_state, &re)) {
+            say_waiting(m, false);
             return true;
+        }
         log_warn("commit", "%s: asking again", re.msg);
+        say_waiting(m, true);
         gone = destination_has_none(m) ? gone + 1 : 0;
         if (gone >= GONE_TIMES) {
             err_set(e, ERR_GUEST, 0,
@@ -216,12 +236,13 @@ static bool commit_until_answered(struct move *m, struct err *e)
         if (!redial_if_lost(m, &re))
             log_warn("commit", "cannot reach %s: %s", m->cfg->dest.host, re.msg);
     }
-    err_set(e, ERR_UNRESOLVED, 0,
-            "the guest waits, paused and complete, on %s, which does not answer",
-            m->cfg->dest.host);
-    return err_next(
-        e, "When it answers: snmigrate recover %s.  Never start the copy here.",
-        m->facts.name);
+    err_set(
+        e, ERR_UNRESOLVED, 0,
+        "%s, where the guest waits, paused and complete, could not be told to run it: "
+        "%.300s",
+        m->cfg->dest.host, re.msg);
+    return err_next(e, "Then: snmigrate recover %s.  Never start the copy here.",
+                    m->facts.name);
 }
 
 bool commit_forward(struct move *m, struct err *e)
@@ -242,6 +263,9 @@ bool commit_forward(struct move *m, struct err *e)
     fault_pass("commit");
     if (!commit_until_answered(m, e))
         return false;
+    /* The destination forgets the move when it is told that all is done. */
+    if (!journal_step(m->journal, "arrived", NULL, &je))
+        log_warn("commit", "journal: %s", je.msg);
     m->committed = true;
     return true;
 }

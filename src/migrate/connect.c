@@ -119,7 +119,9 @@ bool connect_lock(struct move *m, struct err *e)
         if (clock_ms() - start >= (moves ? LOCK_BUSY_MS : LOCK_WAIT_MS)) {
             err_set(e, ERR_REFUSED, 0, "another snmigrate is moving '%s'",
                     m->facts.name);
-            return err_next(e, "Wait for it, or end it with Ctrl-C.");
+            return err_next(
+                e, "See it: snmigrate status %.90s; to end it: snmigrate abort %.90s.",
+                m->facts.name, m->facts.name);
         }
         if (!cancel_sleep_ms(m->user, 200, e))
             return false;

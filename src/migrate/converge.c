@@ -398,7 +398,10 @@ bool memory_run(struct move *m, struct err *e)
     move_enter(m, MOVE_MEMORY);
     control_restart(&m->control);
     m->ram_limit = 0; /* a new migration, which libvirt has given its own */
-    if (!fault_point("memory", e) || !cancel_check(m->halt, e) || !memory_start(m, e))
+    /* Now, for whoever goes on should this process die; and once more when nobody can resume
+     * or pause it any more. */
+    if (!fault_point("memory", e) || !cancel_check(m->halt, e) ||
+        !note_run_state(m, e) || !memory_start(m, e))
         return false;
     for (;;) {
         if (v.todo == CONTROL_ROUND && !one_round(m, v.all, e))

@@ -82,6 +82,7 @@ static void take_word(struct guard *g, const char *word)
         g->r.move->facts.run = VDOM_PAUSED;
     } else if (strncmp(word, "downtime ", 9) == 0) {
         g->r.downtime_ms = strtoull(word + 9, NULL, 10);
+        g->r.moves_ram = true;
     } else if (strncmp(word, "suspending ", 11) == 0) {
         g->deadline_ms =
             now + (int64_t)strtoull(word + 11, NULL, 10) + SUSPEND_SLACK_MS;

@@ -107,10 +107,11 @@ static void act_leave(const struct recover_seen *seen, enum recover_dst dst,
 {
     recover_did(out, "nothing");
     if (dst == RECOVER_DST_PART || dst == RECOVER_DST_NONE) {
-        recover_left(out,
-                     "on %.200s: snmigrate recover; or remove it here: snmigrate "
-                     "recover --source-wins %.36s",
-                     out->other, out->uuid);
+        recover_note(
+            out,
+            "on %.150s the same command goes on, or snmigrate discard %.8s gives it "
+            "up; without that host, here: snmigrate recover --source-wins %.36s",
+            out->other, out->id, out->uuid);
         recover_settle(out, MOVE_AT_SOURCE, "");
         return;
     }
@@ -131,7 +132,7 @@ static bool deal(struct link *l, const struct recover_cfg *cfg,
     snprintf(out->found_journal, sizeof out->found_journal, "%s",
              seen.tracked ? seen.step : "none");
     k.dst = recover_dst_of(seen.tracked ? seen.step : NULL, seen.domain, seen.ready,
-                           seen.incoming, seen.ran, RECOVER_JOURNAL_NONE);
+                           seen.incoming, seen.ran, RECOVER_JOURNAL_NONE, false);
     switch (recover_decide(&k, out)) {
     case RECOVER_START:
         return act_start(l, entries, out, false, e);

@@ -214,28 +214,30 @@ enum recover_src recover_src_off(enum vdom_why why, bool destroying, bool reboot
 
 /* The agent has no journal of the move: aborted, finished, or never there.  One that only
  * stands there proves nothing, unless COMMIT may have been sent. */
-static enum recover_dst untracked(const char *domain, enum recover_journal journal)
+static enum recover_dst untracked(const char *domain, enum recover_journal journal,
+                                  bool arrived)
 {
     const bool off = is(domain, "off"), sent = journal == RECOVER_JOURNAL_COMMITTED;
 
     if (is(domain, "none") || (off && (journal == RECOVER_JOURNAL_BEFORE ||
                                        journal == RECOVER_JOURNAL_TAKEN_BACK)))
         return RECOVER_DST_NONE;
-    if (off) /* a definition that an abort leaves, or a guest that was started there? */
-        return sent ? RECOVER_DST_ENDED : RECOVER_DST_ODD;
+    if (off) /* a guest that was started there, or a definition that an abort leaves? */
+        return arrived ? RECOVER_DST_ENDED : sent ? RECOVER_DST_NONE : RECOVER_DST_ODD;
     if (journal == RECOVER_JOURNAL_BEFORE)
         return RECOVER_DST_ODD;
     return sent || is(domain, "running") ? RECOVER_DST_RUNS : RECOVER_DST_ODD;
 }
 
 enum recover_dst recover_dst_of(const char *step, const char *domain, bool ready,
-                                bool incoming, bool ran, enum recover_journal journal)
+                                bool incoming, bool ran, enum recover_journal journal,
+                                bool arrived)
 {
     const bool paused = is(domain, "paused") && !ran, off = is(domain, "off");
     const bool active = !off && !is(domain, "none"), runs = active && !paused;
 
     if (step == NULL)
-        return untracked(domain, journal);
+        return untracked(domain, journal, arrived);
     if (is(step, "prepared") || is(step, "closed"))
         return runs ? RECOVER_DST_ODD : RECOVER_DST_PART;
     if (is(step, "released")) {

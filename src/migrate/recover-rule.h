@@ -90,9 +90,11 @@ enum recover_src recover_src_off(enum vdom_why why, bool destroying, bool reboot
 /* What the destination's agent and libvirt say.  @step: of the agent's journal, NULL: it
  * knows no such move; @domain: "none", "running", "paused", "off" or "other"; of a paused
  * one: @ready, loaded and without a job; @incoming, waits for a migration's data; @ran,
- * only a guest that has run gets there.  @journal: the source's. */
+ * only a guest that has run gets there.  @journal: the source's; @arrived: it has COMMIT's
+ * answer. */
 enum recover_dst recover_dst_of(const char *step, const char *domain, bool ready,
-                                bool incoming, bool ran, enum recover_journal journal);
+                                bool incoming, bool ran, enum recover_journal journal,
+                                bool arrived);
 
 /* "paused by the move" and so on, for people and JSON. */
 const char *recover_src_name(enum recover_src s);

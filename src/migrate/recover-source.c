@@ -31,6 +31,7 @@ struct past {
     enum recover_journal at;
     bool suspending; /* the move was about to stop the guest, or had stopped it */
     bool destroying; /* it was ending the source's QEMU, which is no end of the guest */
+    bool arrived;    /* COMMIT was answered: the guest ran at the destination */
     bool rebooted;   /* this host, since the move began */
 };
 
@@ -75,6 +76,7 @@ static void read_step(struct job *j, const char *step, struct json_object *entry
     struct past *const p = &j->past;
 
     if (strcmp(step, "memory") == 0) {
+        j->r.moves_ram = true;
         read_memory(&j->r, entry);
     } else if (strcmp(step, "slowed") == 0) {
         read_slowed(&j->r, entry);
@@ -92,8 +94,11 @@ static void read_step(struct job *j, const char *step, struct json_object *entry
         p->at = RECOVER_JOURNAL_RELEASED;
     } else if (strcmp(step, "destroying") == 0) {
         p->destroying = true;
-    } else if (strcmp(step, "committed") == 0 || strcmp(step, "done") == 0) {
+    } else if (strcmp(step, "committed") == 0) {
         p->at = RECOVER_JOURNAL_COMMITTED;
+    } else if (strcmp(step, "arrived") == 0 || strcmp(step, "done") == 0) {
+        p->at = RECOVER_JOURNAL_COMMITTED;
+        p->arrived = true;
     }
 }
 
@@ -231,7 +236,7 @@ static enum recover_dst look_at_destination(struct job *j)
         return RECOVER_DST_UNKNOWN;
     }
     return recover_dst_of(seen->tracked ? seen->step : NULL, seen->domain, seen->ready,
-                          seen->incoming, seen->ran, j->past.at);
+                          seen->incoming, seen->ran, j->past.at, j->past.arrived);
 }
 
 /* --- what is done --- */
@@ -275,6 +280,21 @@ static void note_kept(struct job *j)
         m->cfg->dest.host, units_size(a, bytes), units_size(b, size), m->id);
 }
 
+/* Before the guest runs here again what the destination could start goes: an operator there
+ * may be about to.  false: it was started there. */
+static bool bar_destination(struct job *j, struct err *e)
+{
+    if (j->known.src != RECOVER_SRC_PAUSED ||
+        j->known.journal != RECOVER_JOURNAL_RELEASED ||
+        j->known.dst == RECOVER_DST_UNKNOWN || owner_abort(j->r.move, e))
+        return true;
+    log_warn("recover", "%s: %s", j->r.move->cfg->dest.host, e->msg);
+    j->known.dst = look_at_destination(j);
+    /* Unless it runs there the guest must not wait for what could not be removed. */
+    return j->known.dst != RECOVER_DST_RUNS && j->known.dst != RECOVER_DST_STARTING &&
+           j->known.dst != RECOVER_DST_ENDED;
+}
+
 static bool act_keep(struct job *j, struct err *e)
 {
     struct move *const m = j->r.move;
@@ -282,6 +302,8 @@ static bool act_keep(struct job *j, struct err *e)
     enum vdom_run run;
     enum vdom_why why;
 
+    if (!bar_destination(j, e))
+        return false;
     if (j->known.src != RECOVER_SRC_PAUSED)
         m->facts.run = VDOM_PAUSED; /* it is as somebody wants it: not resumed */
     if (!rescue_take_back(&j->r, e) || !vdom_state(m->dom, &run, &why, e))

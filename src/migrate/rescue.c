@@ -84,6 +84,7 @@ void rescue_forget(struct rescue *r)
     while (r->nrestore > 0)
         free(r->restore[--r->nrestore]);
     r->downtime_ms = 0;
+    r->moves_ram = false;
 }
 
 void rescue_fini(struct rescue *r)
@@ -103,7 +104,9 @@ bool rescue_take_back(struct rescue *r, struct err *e)
     struct move *const m = r->move;
     struct err ce = { 0 };
 
-    if (!owner_take_back(m, e))
+    /* Before RAM who has paused the guest was its user, or a disk that failed; and a job of
+     * libvirt's is somebody else's. */
+    if (r->moves_ram && !owner_take_back(m, e))
         return false;
     if (proc_ended(m->qemu_pidfd))
         return true;

@@ -12,6 +12,7 @@ struct rescue {
     struct move_cfg cfg;
     char connect[256], destination[512], ssh[2048];
     struct move *move;
+    bool moves_ram; /* RAM has begun: there may be a migration, and a pause by it */
     uint64_t downtime_ms; /* QEMU's downtime limit, to put back; 0: never changed */
     char *restore[DOMXML_DISKS_MAX + 1]; /* of the slowed guest, see slow_restore() */
     size_t nrestore;

@@ -27,6 +27,33 @@ static bool said_no(struct virt *v, struct findings *f, const char *code,
 
 /* ---- the destination: is the place free --------------------------------------------- */
 
+static bool uuid_taken(struct vdom *dom, const struct dominfo *want, struct findings *f,
+                       struct err *e)
+{
+    enum vdom_run run;
+    enum vdom_why why;
+    char next[300];
+
+    if (!vdom_state(dom, &run, &why, e))
+        return false;
+    if (run == VDOM_OFF || run == VDOM_NONE)
+        snprintf(
+            next, sizeof next,
+            "If it is a leftover, remove it there: virsh undefine %.200s --keep-nvram.",
+            dom->name);
+    else
+        snprintf(
+            next, sizeof next,
+            "It is %s there.  If that is the guest to keep, do not move this one: it "
+            "must not run twice.",
+            vdom_run_name(run));
+    findings_add(
+        f, FINDING_BLOCKER, "uuid-taken", next,
+        "the destination already has a domain with the uuid %s, named '%.200s'",
+        want->uuid, dom->name);
+    return true;
+}
+
 static bool check_taken(struct virt *v, const struct dominfo *want, struct findings *f,
                         struct err *e)
 {
@@ -35,15 +62,8 @@ static bool check_taken(struct virt *v, const struct dominfo *want, struct findi
 
     if (!vdom_find_uuid(v, want->uuid, &by_uuid, e))
         return false;
-    if (by_uuid != NULL) {
-        findings_add(
-            f, FINDING_BLOCKER, "uuid-taken",
-            "If it is a leftover, remove it there: virsh undefine NAME "
-            "--keep-nvram.",
-            "the destination already has a domain with the uuid %s, named '%.200s'",
-            want->uuid, by_uuid->name);
-        return true;
-    }
+    if (by_uuid != NULL)
+        return uuid_taken(by_uuid, want, f, e);
     by_name = virDomainLookupByName(v->conn, want->name);
     if (by_name == NULL)
         return virt_code() == VIR_ERR_NO_DOMAIN ||

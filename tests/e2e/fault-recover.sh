@@ -150,6 +150,34 @@ after_suspend_of_paused() {
     on a virsh -q resume vm
 }
 
+resume_and_kill() {
+    on a virsh -q resume vm
+    inject "$WORK/$((ATTEMPTS + 1))/stderr" switch.suspended kill_both
+}
+
+# It was paused as the move began, and its user has resumed it since: so it runs on.
+resumed_in_bulk() {
+    on a virsh -q suspend vm
+    abandon bulk:delay-1000,switch.suspended:delay-3000 resume_and_kill
+    agent_away
+    stopped
+    recover a 0 source resumed
+    expect_state a running
+    moves_once
+}
+
+suspend_and_kill() { on a virsh -q suspend vm; kill_main; }
+
+# Its user paused it while the disks were copied: the guard leaves it so.
+suspended_in_rounds() {
+    faulty_attempt rounds:delay-1500 suspend_and_kill
+    expect_end killed
+    expect_state a paused
+    nothing_left
+    on a virsh -q resume vm
+    moves_once
+}
+
 # Which of the two is not told: libvirt's own threads were in the middle of it.
 after_release() {
     abandon switch.released:delay-300
@@ -405,6 +433,8 @@ more try "destination reboots in the finish" destination_reboots
 more try "the destination alone" destination_alone
 more try "a word that does not help" destination_wins
 more try "split brain" split_brain
+more try "resumed in bulk, killed after the suspend" resumed_in_bulk
+more try "suspended in rounds, killed" suspended_in_rounds
 more try "transient, killed after the suspend" transient_after_suspend
 more try "transient, killed when the source is dead" transient_source_dead
 more try "transient, source reboots at commit" transient_source_reboots

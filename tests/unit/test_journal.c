@@ -51,6 +51,16 @@ static int in_dir(void **state)
     return tmp_make(state) == 0 && dir_private(tmp_path("d"), &e) ? 0 : -1;
 }
 
+/* A move whose journal cannot be opened goes on where an entry only informs. */
+static void journal__without_one_a_step_fails(void **state)
+{
+    struct err e;
+
+    (void)state;
+    assert_err(journal_step(NULL, "committed", json_new(), &e), e, ERR_SYS);
+    assert_string_equal(e.msg, "journal: step committed: Bad file descriptor");
+}
+
 static void journal__steps_are_read_back_in_order(void **state)
 {
     AUTO(journal_close) struct journal *j = NULL;
@@ -226,6 +236,7 @@ static void journal__remove_takes_the_directory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(journal__without_one_a_step_fails),
         TEST_TMP(journal__steps_are_read_back_in_order),
         IN_DIR(journal__opened_again_goes_on),
         IN_DIR(journal__torn_last_line_is_ignored_at_every_length),

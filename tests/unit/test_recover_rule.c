@@ -309,7 +309,7 @@ static const struct {
     { NULL, "none", 0, 0, 0, J(COMMITTED), D(NONE) },
     { NULL, "off", 0, 0, 0, J(BEFORE), D(NONE) },
     { NULL, "off", 0, 0, 0, J(RELEASED), D(ODD) },
-    { NULL, "off", 0, 0, 0, J(COMMITTED), D(ENDED) },
+    { NULL, "off", 0, 0, 0, J(COMMITTED), D(NONE) },
     { NULL, "running", 0, 0, 0, J(BEFORE), D(ODD) },
     { NULL, "running", 0, 0, 0, J(RELEASED), D(RUNS) },
     { NULL, "running", 0, 0, 0, J(TAKEN_BACK), D(RUNS) },
@@ -343,14 +343,27 @@ static void dst_of__rows(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
-        const enum recover_dst got =
-            recover_dst_of(answers[i].step, answers[i].domain, answers[i].ready,
-                           answers[i].incoming, answers[i].ran, answers[i].journal);
+        const enum recover_dst got = recover_dst_of(
+            answers[i].step, answers[i].domain, answers[i].ready, answers[i].incoming,
+            answers[i].ran, answers[i].journal, false);
 
         if (got != answers[i].is)
             fail_msg("answer %zu: \"%s\", expected \"%s\"", i, recover_dst_name(got),
                      recover_dst_name(answers[i].is));
     }
+}
+
+/* An agent that has forgotten the move may have removed the guest as well as brought it to its
+ * end: what COMMIT answered tells. */
+static void dst_of__arrived(void **state)
+{
+    (void)state;
+    assert_int_equal(recover_dst_of(NULL, "off", false, false, false,
+                                    RECOVER_JOURNAL_COMMITTED, true),
+                     RECOVER_DST_ENDED);
+    assert_int_equal(recover_dst_of(NULL, "none", false, false, false,
+                                    RECOVER_JOURNAL_COMMITTED, true),
+                     RECOVER_DST_NONE);
 }
 
 /* What libvirt does not tell is decided by what the move did, or by a person. */
@@ -393,6 +406,7 @@ int main(void)
         TEST(rule__does_not_guess),
         TEST(rule__a_word_is_kept),
         TEST(dst_of__rows),
+        TEST(dst_of__arrived),
         TEST(src_off__rows),
     };
 
