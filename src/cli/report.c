@@ -204,8 +204,12 @@ static void put_pause(struct text *t, const struct move_result *r)
     if (r->pause_ms < 0)
         return;
     put_label(t, "paused");
-    text_printf(t, TEXT_PLAIN, "%lld ms (%s allowed)", (long long)r->pause_ms,
-                units_time(budget, (int64_t)r->budget_ms));
+    units_time(budget, (int64_t)r->budget_ms);
+    text_printf(t, TEXT_PLAIN,
+                r->pause_ms > (int64_t)r->budget_ms
+                    ? "%lld ms, longer than the %s allowed"
+                    : "%lld ms (%s allowed)",
+                (long long)r->pause_ms, budget);
     text_newline(t);
     put_steps(t, &r->pause);
 }

@@ -161,7 +161,7 @@ static void report__pause_of_a_failed_move_is_told(void **state)
     r->disk_bytes = r->sent = 0;
     assert_report(&cfg, r,
         "web01 was not moved to hostb.\n"
-        "  paused 512 ms (300 ms allowed)\n"
+        "  paused 512 ms, longer than the 300 ms allowed\n"
         "web01: running on hosta (source)\n");
 }
 
