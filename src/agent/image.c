@@ -282,9 +282,14 @@ void image_check(const struct image *im, const struct image_id *own, struct find
     }
     if (fstatat(dirfd, image_name(im), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
         (own == NULL || !image_is(dirfd, image_name(im), own)))
-        findings_add(f, FINDING_BLOCKER, "target-exists",
-                     "Remove it if nobody needs it, or choose another path.",
-                     "disk %s: %s exists already", im->target, im->path);
+        findings_add(
+            f, FINDING_BLOCKER, "target-exists",
+            S_ISREG(st.st_mode)
+                ? "If it is an older copy of this disk, as after a move from "
+                  "there: --seed copies only what differs.  Else remove it, or "
+                  "choose another path."
+                : "Choose another path.",
+            "disk %s: %s exists already", im->target, im->path);
     limits_check(dirfd, im, f);
 }
 

@@ -39,6 +39,7 @@ static void greeting_bad(struct link *l, struct err *e)
     const int64_t end = clock_ms() + NOISE_MS;
     struct pollfd p = { .fd = l->in, .events = POLLIN };
     char text[sizeof l->first + 1], clean[4 * sizeof text];
+    size_t len = 0;
     uint8_t more[sizeof l->first];
 
     while (l->nfirst < sizeof l->first && poll(&p, 1, clock_left_ms(end)) == 1) {
@@ -48,9 +49,11 @@ static void greeting_bad(struct link *l, struct err *e)
             break;
         greeting_keep(l, more, (size_t)n);
     }
-    for (unsigned i = 0; i < l->nfirst; i++)
-        text[i] = l->first[i] != 0 ? (char)l->first[i] : '\1';
-    text[l->nfirst] = '\0';
+    /* Its first line, before what an agent may have said. */
+    for (unsigned i = 0; i < l->nfirst && (len == 0 || l->first[i] >= ' '); i++)
+        if (l->first[i] >= ' ')
+            text[len++] = (char)l->first[i];
+    text[len] = '\0';
     err_set(e, ERR_PROTO, 0, "the peer is not an snmigrate agent, it said \"%s\"",
             log_clean(clean, sizeof clean, text));
 }
