@@ -202,7 +202,7 @@ bool finish_run(struct move *m, struct err *e)
     journal_close(m->journal);
     m->journal = NULL;
     journal_remove(m->state_dir);
+    memory_close(m); /* its threads may speak to the guard */
     guard_bye(m);
-    memory_close(m);
     return true;
 }
