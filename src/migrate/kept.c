@@ -95,7 +95,6 @@ bool kept_read(struct json_object *entries, const char *id, struct kept *out,
             return false;
         out->released |= is_step(o, "released");
     }
-    out->settled = kept_is_settled(entries);
     return true;
 }
 

@@ -336,9 +336,8 @@ MUST_CHECK bool converge_in_time(struct move *m, struct err *e);
 bool track_run(struct move *m, struct err *e);
 void track_undo(struct move *m);
 bool bulk_run(struct move *m, struct err *e);
-/* Where connections of a disk's two sides come from; its export is there. */
+/* Where connections of a disk's source come from; its export is there. */
 struct mirror_side copy_source(struct copy_disk *c);
-struct mirror_side copy_destination(struct copy_disk *c);
 /* Bytes of a disk of @size that are copied between two flushes of the bulk. */
 uint64_t copy_flush_every(uint64_t size);
 /* Connect a mirror to every writer. */
