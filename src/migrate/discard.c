@@ -11,6 +11,7 @@
 #include "base/unix.h"
 #include "migrate/moved.h"
 #include "migrate/recheck.h"
+#include "migrate/request.h"
 #include "migrate/rescue.h"
 #include "tunnel/dial.h"
 
@@ -160,10 +161,8 @@ static void left(struct discard_result *out, const char *fmt, ...)
 static bool remove_there(struct link *l, struct discard_result *out, struct err *e)
 {
     AUTO(json_put) struct json_object *reply = NULL;
-    char path[64];
 
-    snprintf(path, sizeof path, "/moves/%s", out->move.id);
-    if (link_call(l, "DELETE", path, NULL, DELETE_MS, NULL, &reply, e)) {
+    if (request_move(l, "DELETE", out->move.id, "", NULL, DELETE_MS, NULL, &reply, e)) {
         out->status = FAILED; /* from here on: they are gone */
         return discard_take(reply, out, e);
     }

@@ -12,6 +12,7 @@
 #include "base/unix.h"
 #include "migrate/move-int.h"
 #include "migrate/moved.h"
+#include "migrate/request.h"
 
 enum {
     LIBVIRT_END_MS = 30000,
@@ -43,14 +44,12 @@ static void greet(struct move *m)
     AUTO(json_put) struct json_object *r = NULL;
     struct move_greeting *const g = &m->greeting;
     struct err e = { 0 };
-    char path[64];
 
     if (m->link == NULL || strcmp(m->dst_state, "running") != 0)
         return;
-    snprintf(path, sizeof path, "/moves/%s/greet", m->id);
-    if (!link_call(m->link, "POST", path,
-                   json_add_bool(json_new(), "set_time", m->cfg->set_time), GREET_MS,
-                   NULL, &r, &e)) {
+    if (!request_move(m->link, "POST", m->id, "greet",
+                      json_add_bool(json_new(), "set_time", m->cfg->set_time), GREET_MS,
+                      NULL, &r, &e)) {
         log_clean(g->failed[g->nfailed++], sizeof g->failed[0], e.msg);
     } else if (r != NULL) {
         g->ndone = take_texts(r, "done", g->done, 4);
@@ -62,12 +61,9 @@ static void greet(struct move *m)
 
 static bool ask_finish(struct move *m, struct json_object **r, struct err *e)
 {
-    char path[64];
-
-    snprintf(path, sizeof path, "/moves/%s/finish", m->id);
-    return link_call(m->link, "POST", path,
-                     json_add_bool(json_new(), "autostart", m->facts.autostart),
-                     CALL_MS, NULL, r, e);
+    return request_move(m->link, "POST", m->id, "finish",
+                        json_add_bool(json_new(), "autostart", m->facts.autostart),
+                        CALL_MS, NULL, r, e);
 }
 
 /* An agent that died, or a link that was lost, is replaced once. */

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "migrate/kept.h"
 #include "migrate/recover-int.h"
+#include "migrate/request.h"
 #include "tunnel/link.h"
 #include "virt/virt.h"
 
@@ -166,11 +167,9 @@ bool recover_ask(struct link *link, const char *id, struct recover_seen *out,
 {
     AUTO(json_put) struct json_object *r = NULL;
     struct err why = { 0 };
-    char path[64];
 
     *out = (struct recover_seen){ .domain = "none" };
-    snprintf(path, sizeof path, "/moves/%s", id);
-    if (link_call(link, "GET", path, NULL, ASK_MS, NULL, &r, &why))
+    if (request_move(link, "GET", id, "", NULL, ASK_MS, NULL, &r, &why))
         return take_seen(r, out, e);
     if (why.kind == ERR_REFUSED && why.os == ENOENT)
         return true;
