@@ -439,7 +439,7 @@ bool bulk_run(struct move *m, struct err *e)
     if (!pass_all(m, false, true, e) || !unexport_all(m, false, e))
         return false;
     if (compared)
-        move_note(m, "compared with the images that were there: %s differed",
+        texts_add(&m->notes, "compared with the images that were there: %s differed",
                   units_size(a, m->moved_disk));
     for (size_t i = 0; i < m->plan.n; i++) {
         m->copies[i].safe = m->plan.disks[i].size;

@@ -216,14 +216,11 @@ struct move {
     struct move_progress progress;
     int64_t started_ms;
     uint64_t moved_disk, moved_ram;
-    char left[MOVE_LEFT_MAX][400], notes[MOVE_LEFT_MAX][400];
-    size_t nleft, nnotes;
+    struct texts left, notes;
 };
 
 /* --- move.c --- */
 void move_enter(struct move *m, enum move_phase phase);
-PRINTF(2, 3) void move_left(struct move *m, const char *fmt, ...);
-PRINTF(2, 3) void move_note(struct move *m, const char *fmt, ...);
 
 /* How its user starts the guest again at the source, in @words, which are returned. */
 enum { MOVE_START_MAX = 320 };

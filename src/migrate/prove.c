@@ -204,8 +204,8 @@ static bool mend_all(struct move *m, uint64_t wrong, struct err *e)
         return false;
     for (size_t i = 0; i < m->plan.n; i++)
         m->copies[i].verified.repaired += suspects_bytes(m->copies[i].prove->now);
-    move_note(
-        m,
+    texts_add(
+        &m->notes,
         "%s of the copy differed without having been written, and was copied again: "
         "look at the destination's disks and memory",
         units_size(a, wrong));

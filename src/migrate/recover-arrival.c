@@ -54,15 +54,15 @@ static bool start(struct link *l, struct json_object *entries,
 
 static void left_for_source(struct recover_result *out)
 {
-    recover_left(out,
-                 "on %.200s: snmigrate recover; if that host is gone for good, here: "
-                 "snmigrate recover --destination-wins %.36s",
-                 out->other, out->uuid);
+    texts_add(&out->left,
+              "on %.200s: snmigrate recover; if that host is gone for good, here: "
+              "snmigrate recover --destination-wins %.36s",
+              out->other, out->uuid);
 }
 
 static void note_ended(struct recover_result *out)
 {
-    recover_note(out, "it has ended since: virsh start %.200s", out->domain);
+    texts_add(&out->notes, "it has ended since: virsh start %.200s", out->domain);
 }
 
 static bool act_start(struct link *l, struct json_object *entries,
@@ -80,8 +80,9 @@ static bool act_start(struct link *l, struct json_object *entries,
                           json_add_bool(json_new(), "autostart", false), STEP_MS, NULL,
                           NULL, e))
             return false;
-        recover_note(out, "whether it starts with this host: virsh autostart %.200s",
-                     out->domain);
+        texts_add(&out->notes,
+                  "whether it starts with this host: virsh autostart %.200s",
+                  out->domain);
     }
     recover_settle(out, MOVE_AT_DESTINATION, state);
     return true;
@@ -101,10 +102,10 @@ static void act_leave(const struct recover_seen *seen, enum recover_dst dst,
 {
     recover_did(out, "nothing");
     if (dst == RECOVER_DST_PART || dst == RECOVER_DST_NONE) {
-        recover_left(out,
-                     "on %.200s: snmigrate recover; or remove it here: snmigrate "
-                     "recover --source-wins %.36s",
-                     out->other, out->uuid);
+        texts_add(&out->left,
+                  "on %.200s: snmigrate recover; or remove it here: snmigrate "
+                  "recover --source-wins %.36s",
+                  out->other, out->uuid);
         recover_settle(out, MOVE_AT_SOURCE, "");
         return;
     }

@@ -18,29 +18,13 @@ enum { ASK_MS = 30000, ID_LEAST = 8 };
 
 /* --- saying --- */
 
-#define SAY(dst) \
-    do { \
-        va_list ap; \
-        va_start(ap, fmt); \
-        vsnprintf(dst, sizeof(dst), fmt, ap); \
-        va_end(ap); \
-    } while (0)
-
-void recover_left(struct recover_result *out, const char *fmt, ...)
-{
-    if (out->nleft < MOVE_LEFT_MAX)
-        SAY(out->left[out->nleft++]);
-}
-
-void recover_note(struct recover_result *out, const char *fmt, ...)
-{
-    if (out->nnotes < MOVE_LEFT_MAX)
-        SAY(out->notes[out->nnotes++]);
-}
-
 void recover_did(struct recover_result *out, const char *fmt, ...)
 {
-    SAY(out->did);
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(out->did, sizeof out->did, fmt, ap);
+    va_end(ap);
 }
 
 void recover_settle(struct recover_result *out, enum move_where where,
@@ -48,7 +32,7 @@ void recover_settle(struct recover_result *out, enum move_where where,
 {
     out->where = where;
     snprintf(out->state, sizeof out->state, "%s", state);
-    if (out->status == 0 && out->nleft > 0)
+    if (out->status == 0 && out->left.n > 0)
         out->status = 6;
 }
 
