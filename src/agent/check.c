@@ -114,10 +114,9 @@ static void space_add(struct spaces *s, const struct image *im, uint64_t allocat
         return;
     fs->allocated += allocated;
     fs->size += im->size;
-    if (im->seed && fstatat(dirfd, image_name(im), &st, AT_SYMLINK_NOFOLLOW) == 0)
-        fs->free += (uint64_t)st.st_blocks * 512; /* what it holds is written over */
-    else if (own != NULL && image_is(dirfd, image_name(im), &own->id) &&
-             fstatat(dirfd, image_name(im), &st, AT_SYMLINK_NOFOLLOW) == 0)
+    /* What a seed holds is written over; what a stale move left is removed first. */
+    if ((im->seed || (own != NULL && image_is(dirfd, image_name(im), &own->id))) &&
+        fstatat(dirfd, image_name(im), &st, AT_SYMLINK_NOFOLLOW) == 0)
         fs->free += (uint64_t)st.st_blocks * 512; /* stat(2): always 512 */
 }
 

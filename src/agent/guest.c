@@ -138,16 +138,17 @@ static void libvirt_wait(struct guest *g, int ms)
         errno = 0;
 }
 
-static bool gone(struct guest *g, struct err *e)
+/* Find it for something that cannot be done without it. */
+static bool need(struct guest *g, struct err *e)
 {
-    return err_set(e, ERR_GUEST, 0, "the domain %s is not there", g->uuid);
+    return find(g, e) &&
+           (g->dom != NULL ||
+            err_set(e, ERR_GUEST, 0, "the domain %s is not there", g->uuid));
 }
 
 static bool libvirt_resume(struct guest *g, struct err *e)
 {
-    if (!find(g, e))
-        return false;
-    return g->dom != NULL ? vdom_resume(g->dom, e) : gone(g, e);
+    return need(g, e) && vdom_resume(g->dom, e);
 }
 
 static bool libvirt_mark(struct guest *g, const char *id, struct err *e)
@@ -155,11 +156,7 @@ static bool libvirt_mark(struct guest *g, const char *id, struct err *e)
     AUTO(dominfo_fini) struct dominfo info = { 0 };
     AUTO(mem_free) char *xml = NULL;
 
-    if (!find(g, e))
-        return false;
-    if (g->dom == NULL)
-        return gone(g, e);
-    return vdom_xml(g->dom, VDOM_XML_LIVE, &xml, e) &&
+    return need(g, e) && vdom_xml(g->dom, VDOM_XML_LIVE, &xml, e) &&
            domxml_parse(xml, &info, NULL, e) && blk_mark(g->dom, id, &info, e);
 }
 
@@ -174,23 +171,17 @@ static bool libvirt_remove(struct guest *g, bool undefine, struct err *e)
 
 static bool libvirt_autostart(struct guest *g, bool on, struct err *e)
 {
-    if (!find(g, e))
-        return false;
-    return g->dom != NULL ? vdom_set_autostart(g->dom, on, e) : gone(g, e);
+    return need(g, e) && vdom_set_autostart(g->dom, on, e);
 }
 
 static bool libvirt_announce(struct guest *g, struct err *e)
 {
-    if (!find(g, e))
-        return false;
-    return g->dom != NULL ? vdom_announce(g->dom, e) : gone(g, e);
+    return need(g, e) && vdom_announce(g->dom, e);
 }
 
 static bool libvirt_sync_time(struct guest *g, struct err *e)
 {
-    if (!find(g, e))
-        return false;
-    return g->dom != NULL ? vdom_sync_time(g->dom, e) : gone(g, e);
+    return need(g, e) && vdom_sync_time(g->dom, e);
 }
 
 static bool libvirt_disk_user(struct guest *g, const char *path, char *name,

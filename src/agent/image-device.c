@@ -116,12 +116,12 @@ bool image_device_reopen(struct image *im, struct err *e)
     struct image_id id;
 
     if (im->id.dev == 0)
-        return image_is_other(im, "cannot be told any more: the host was started anew",
-                              e);
+        return image_refuse(im, "cannot be told any more: the host was started anew",
+                            e);
     if (!open_it(im, &fd, &id, e))
         return err_wrap(e, "disk %s", im->target);
     if (!is_same(&id, &im->id))
-        return image_is_other(im, "is another device", e);
+        return image_refuse(im, "is another device", e);
     im->fd = fd_steal(&fd);
     return true;
 }

@@ -9,7 +9,7 @@ int image_open_beneath(int dirfd, const char *name, int flags);
 /* Which file @name in @dirfd is, "" @dirfd itself; false: errno. */
 bool image_id_of(int dirfd, const char *name, struct image_id *out);
 /* "disk vda: PATH HOW", ERR_REFUSED; returns false. */
-bool image_is_other(const struct image *im, const char *how, struct err *e);
+bool image_refuse(const struct image *im, const char *how, struct err *e);
 /* image_remove() leaves it alone, because: ->spared, and the log.  Returns true. */
 bool image_spare(struct image *im, const char *why);
 bool image_spare_written(struct image *im);

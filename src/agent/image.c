@@ -231,6 +231,12 @@ bool image_id_of(int dirfd, const char *name, struct image_id *out)
     return true;
 }
 
+char *image_fd_path(const struct image *im, char out[IMAGE_FD_PATH])
+{
+    snprintf(out, IMAGE_FD_PATH, "/proc/self/fd/%d", im->fd);
+    return out;
+}
+
 bool image_is(int dirfd, const char *name, const struct image_id *id)
 {
     struct image_id now;
@@ -247,8 +253,8 @@ static void limits_check(int dirfd, const struct image *im, struct findings *f)
     AUTO(fd_close) int fd = image_open_beneath(dirfd, ".", O_TMPFILE | O_RDWR);
 
     if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR))
-        fd = -1; /* cannot be tried here */
-    else if (fd < 0)
+        return; /* cannot be tried here */
+    if (fd < 0)
         findings_add(f, FINDING_BLOCKER, "not-writable", NULL,
                      "disk %s: cannot write into the directory of %s: %s", im->target,
                      im->path, strerrordesc_np(errno));
@@ -307,7 +313,7 @@ static uint64_t be64(const uint8_t *p)
 /* Onto this very file, whatever its name may mean by now. */
 static bool qcow2_make(struct image *im, struct err *e)
 {
-    char fd_path[40], size[24];
+    char fd_path[IMAGE_FD_PATH], size[24];
     const char *const argv[] = { "qemu-img",
                                  "create",
                                  "-q",
@@ -315,12 +321,11 @@ static bool qcow2_make(struct image *im, struct err *e)
                                  "qcow2",
                                  "-o",
                                  "preallocation=off,lazy_refcounts=off",
-                                 fd_path,
+                                 image_fd_path(im, fd_path),
                                  size,
                                  NULL };
     uint8_t head[QCOW2_HEADER];
 
-    snprintf(fd_path, sizeof fd_path, "/proc/self/fd/%d", im->fd);
     snprintf(size, sizeof size, "%llu", (unsigned long long)im->size);
     if (!proc_run_keep(argv, &im->fd, 1, CREATE_MS, NULL, 0, e))
         return false;
@@ -370,7 +375,7 @@ bool image_make(struct image *im, struct err *e)
 
 /* ---- again --------------------------------------------------------------------------- */
 
-bool image_is_other(const struct image *im, const char *how, struct err *e)
+bool image_refuse(const struct image *im, const char *how, struct err *e)
 {
     return err_set(e, ERR_REFUSED, 0, "disk %s: %s %s", im->target, im->path, how);
 }
@@ -383,13 +388,13 @@ static bool file_reopen(struct image *im, struct err *e)
         return false;
     AUTO(fd_close) int fd = image_open_beneath(im->dirfd, image_name(im), O_RDWR);
     if (fd < 0 && errno == ENOENT)
-        return image_is_other(im, "is gone", e);
+        return image_refuse(im, "is gone", e);
     if (fd < 0 || fstat(fd, &st) < 0)
         return err_set(e, ERR_SYS, errno, "disk %s: %s", im->target, im->path);
     if (!image_is(fd, "", &im->id))
-        return image_is_other(im, "is another file than the move made", e);
+        return image_refuse(im, "is another file than the move made", e);
     if (strcmp(im->format, "raw") == 0 && (uint64_t)st.st_size != im->size)
-        return image_is_other(im, "has another size", e);
+        return image_refuse(im, "has another size", e);
     if (!image_unused(im, fd, e))
         return err_wrap(e, "disk %s", im->target);
     im->fd = fd_steal(&fd);
@@ -413,13 +418,13 @@ void image_forget_device(struct image *im)
 
 bool image_mend(struct image *im, struct err *e)
 {
-    char fd_path[40];
-    const char *const argv[] = { "qemu-img", "check", "-q",    "-f", "qcow2",
-                                 "-r",       "leaks", fd_path, NULL };
+    char path[IMAGE_FD_PATH];
+    const char *const argv[] = { "qemu-img", "check", "-q",    "-f",
+                                 "qcow2",    "-r",    "leaks", image_fd_path(im, path),
+                                 NULL };
 
     if (strcmp(im->format, "qcow2") != 0)
         return true;
-    snprintf(fd_path, sizeof fd_path, "/proc/self/fd/%d", im->fd);
     if (proc_run_keep(argv, &im->fd, 1, MEND_MS, NULL, 0, e))
         return true;
     if (e->kind == ERR_SYS)
@@ -430,11 +435,10 @@ bool image_mend(struct image *im, struct err *e)
 /* EEXIST: somebody else's file has the name. */
 static bool name_it(struct image *im)
 {
-    char fd_path[40];
+    char path[IMAGE_FD_PATH];
 
-    snprintf(fd_path, sizeof fd_path, "/proc/self/fd/%d", im->fd);
-    im->named =
-        linkat(AT_FDCWD, fd_path, im->dirfd, image_name(im), AT_SYMLINK_FOLLOW) == 0;
+    im->named = linkat(AT_FDCWD, image_fd_path(im, path), im->dirfd, image_name(im),
+                       AT_SYMLINK_FOLLOW) == 0;
     return im->named;
 }
 
@@ -555,7 +559,7 @@ static bool spare_as(struct image *im, const char *how)
 {
     struct err why;
 
-    image_is_other(im, how, &why);
+    image_refuse(im, how, &why);
     return image_spare(im, why.msg);
 }
 

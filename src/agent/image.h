@@ -122,6 +122,9 @@ bool image_leave(struct image *im, const char *why);
 bool image_device_is_blank(const struct image *im);
 void image_close(struct image *im);
 
+/* A name of what ->fd has open, for programs that it is handed to; returns @out. */
+enum { IMAGE_FD_PATH = 40 };
+char *image_fd_path(const struct image *im, char out[IMAGE_FD_PATH]);
 /* Whether @name in @dirfd is that very file. */
 bool image_is(int dirfd, const char *name, const struct image_id *id);
 /* The directory of ->path, for reading; owned by the caller. */

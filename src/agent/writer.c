@@ -87,13 +87,13 @@ static bool fail_status(const struct writer *w, int status, struct err *e)
  * 30 ms of the pause, and io_uring is switched off on many hosts. */
 static bool can_direct(const struct writer *w, const struct image *im)
 {
-    char path[40];
+    char path[IMAGE_FD_PATH];
 
     if (strcmp(im->format, "raw") == 0 && im->size % DIRECT_ALIGN != 0)
         return false;
-    snprintf(path, sizeof path, "/proc/self/fd/%d", im->fd);
     AUTO(fd_close)
-    int fd = open(path, (w->read_only ? O_RDONLY : O_RDWR) | O_DIRECT | O_CLOEXEC);
+    int fd = open(image_fd_path(im, path),
+                  (w->read_only ? O_RDONLY : O_RDWR) | O_DIRECT | O_CLOEXEC);
     return fd >= 0;
 }
 
@@ -104,7 +104,8 @@ static bool spawn(struct writer *w, const struct image *im, const char *pid_file
      * (The mirror's large piece ends that as well, once there is one: nbd-mirror/lane.h.) */
     static const char *const env[] = { "MALLOC_MMAP_THRESHOLD_=67108864",
                                        "MALLOC_TRIM_THRESHOLD_=536870912", NULL };
-    char format[32], shared[24], sock[PATHS_SOCK_MAX + 16], pid[PATHS_MAX + 16], fd[40];
+    char format[32], shared[24], sock[PATHS_SOCK_MAX + 16], pid[PATHS_MAX + 16],
+        fd[IMAGE_FD_PATH];
     const char *const argv[] = { "qemu-nbd",
                                  "--persistent",
                                  shared,
@@ -116,7 +117,7 @@ static bool spawn(struct writer *w, const struct image *im, const char *pid_file
                                  "--detect-zeroes=off",
                                  pid,
                                  sock,
-                                 fd,
+                                 image_fd_path(im, fd),
                                  NULL };
     const struct proc_cfg cfg = { .argv = argv,
                                   .in = -1,
@@ -131,7 +132,6 @@ static bool spawn(struct writer *w, const struct image *im, const char *pid_file
     snprintf(format, sizeof format, "--format=%s", im->format);
     snprintf(sock, sizeof sock, "--socket=%s", w->sock);
     snprintf(pid, sizeof pid, "--pid-file=%s", pid_file);
-    snprintf(fd, sizeof fd, "/proc/self/fd/%d", im->fd);
     return proc_spawn(&cfg, &w->proc, e);
 }
 

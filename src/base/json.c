@@ -58,8 +58,8 @@ static bool member(struct json_object *o, const char *key, enum json_type type,
     return true;
 }
 
-bool json_get_text(struct json_object *o, const char *key, size_t max, const char **out,
-                   struct err *e)
+bool json_get_str(struct json_object *o, const char *key, const char **out,
+                  struct err *e)
 {
     struct json_object *v;
 
@@ -67,22 +67,11 @@ bool json_get_text(struct json_object *o, const char *key, size_t max, const cha
         return false;
     const char *const s = json_object_get_string(v);
     const size_t len = (size_t)json_object_get_string_len(v);
-    if (len > max)
-        return err_set(e, ERR_PROTO, 0,
-                       "JSON: member \"%s\" has %zu bytes, at most %zu", key, len, max);
+    if (len > STR_MAX)
+        return err_set(e, ERR_PROTO, 0, "JSON: member \"%s\" has %zu bytes, at most %d",
+                       key, len, STR_MAX);
     if (strlen(s) != len)
         return err_set(e, ERR_PROTO, 0, "JSON: member \"%s\" has a NUL in it", key);
-    *out = s;
-    return true;
-}
-
-bool json_get_str(struct json_object *o, const char *key, const char **out,
-                  struct err *e)
-{
-    const char *s;
-
-    if (!json_get_text(o, key, STR_MAX, &s, e))
-        return false;
     for (const char *p = s; *p != '\0'; p++)
         if ((unsigned char)*p < ' ' || *p == '\177')
             return err_set(e, ERR_PROTO, 0,

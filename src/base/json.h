@@ -36,9 +36,6 @@ MUST_CHECK bool json_get_array(struct json_object *o, const char *key,
                                struct json_object **out, struct err *e);
 MUST_CHECK bool json_get_object(struct json_object *o, const char *key,
                                 struct json_object **out, struct err *e);
-/* Long text (domain XML): any bytes but NUL, up to @max. */
-MUST_CHECK bool json_get_text(struct json_object *o, const char *key, size_t max,
-                              const char **out, struct err *e);
 /* Whether the member is there and not null. */
 bool json_has(struct json_object *o, const char *key);
 

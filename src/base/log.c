@@ -43,7 +43,7 @@ void log_set_sink(log_sink sink, void *ctx)
     sink_ctx = ctx;
 }
 
-bool log_enabled(enum log_level level)
+static bool enabled(enum log_level level)
 {
     return level <= max_level;
 }
@@ -96,7 +96,7 @@ void log_line(enum log_level level, const char *topic, const char *fmt, ...)
     char text[LINE_MAX_BYTES / 2], line[LINE_MAX_BYTES];
     va_list ap;
 
-    if (!log_enabled(level))
+    if (!enabled(level))
         return;
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
@@ -145,7 +145,7 @@ void log_foreign(const char *who, const char *text)
         at = put_head(line, sizeof line, level, who);
         at += (size_t)snprintf(line + at, sizeof line - at, "stderr: ");
     }
-    if (!log_enabled(level))
+    if (!enabled(level))
         return;
     log_clean(line + at, sizeof line - at, text);
     emit(level, line);

@@ -20,7 +20,6 @@ typedef void (*log_sink)(enum log_level level, const char *line, void *ctx);
 /* @who: "src", "dst" or "guard"; borrowed for ever.  Call before threads start. */
 void log_init(enum log_level max, const char *who);
 void log_set_sink(log_sink sink, void *ctx);
-bool log_enabled(enum log_level level);
 
 /* @topic: the module's name for the reader, one word: "disks", "tunnel". */
 PRINTF(3, 4)

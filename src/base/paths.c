@@ -1,18 +1,17 @@
 #include "base/paths.h"
 
-#include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
+
+#include "base/random.h"
 
 bool paths_new_id(char id[PATHS_ID_LEN + 1], struct err *e)
 {
     uint8_t raw[PATHS_ID_LEN / 2];
 
-    /* At most 256 bytes are never cut short (getrandom(2)). */
-    if (getrandom(raw, sizeof raw, 0) != (ssize_t)sizeof raw)
-        return err_set(e, ERR_SYS, errno, "getrandom");
+    if (!random_bytes(raw, sizeof raw, e))
+        return false;
     for (size_t i = 0; i < sizeof raw; i++)
         snprintf(id + 2 * i, 3, "%02x", raw[i]);
     return true;

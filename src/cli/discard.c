@@ -89,15 +89,15 @@ void discard_text(struct text *t, const struct discard_result *r)
         text_put(t, TEXT_PLAIN, "what it had in QEMU on this host");
         text_newline(t);
     }
-    for (size_t i = 0; i < r->nleft; i++) {
+    for (size_t i = 0; i < r->left.n; i++) {
         put_label(t, "left to do");
-        text_put(t, TEXT_PLAIN, r->left[i]);
+        text_put(t, TEXT_PLAIN, r->left.text[i]);
         text_newline(t);
     }
     if (r->status == 0)
         text_printf(t, TEXT_PLAIN,
                     "%s: this move is forgotten%s; the guest was not touched",
-                    m->domain, r->nleft > 0 ? " on this host" : "");
+                    m->domain, r->left.n > 0 ? " on this host" : "");
     else
         text_printf(
             t, TEXT_PLAIN, "%s: %s", m->domain[0] != '\0' ? m->domain : "discard",
@@ -143,7 +143,7 @@ struct json_object *discard_json(const struct discard_result *r)
     json_add_obj(o, "blanked", files_json(r, DISCARD_BLANKED));
     json_add_obj(o, "left_alone", files_json(r, DISCARD_SPARED));
     json_add_bool(o, "in_qemu", r->in_qemu);
-    json_add_obj(o, "left", json_out_strings(r->left, r->nleft));
+    json_add_obj(o, "left", json_out_texts(&r->left));
     json_object_object_add(o, "error", json_out_error(&r->err));
     return o;
 }

@@ -195,12 +195,12 @@ struct json_object *json_out_forecast(const struct forecast *f)
     return json_add_str(o, "type", "forecast");
 }
 
-static struct json_object *strings(const char (*list)[400], size_t n)
+struct json_object *json_out_texts(const struct texts *t)
 {
     struct json_object *const a = json_object_new_array();
 
-    for (size_t i = 0; i < n; i++)
-        json_object_array_add(a, clean_string(list[i]));
+    for (size_t i = 0; i < t->n; i++)
+        json_object_array_add(a, clean_string(t->text[i]));
     return a;
 }
 
@@ -276,11 +276,11 @@ struct json_object *json_out_result(const struct move_cfg *cfg,
     json_object_object_add(o, "kept", kept(r));
     json_object_object_add(o, "verified", verified(&r->verified));
     json_add_obj(o, "disks", disks(r));
-    json_add_obj(o, "left", strings(r->left, r->nleft));
-    json_add_obj(o, "notes", strings(r->notes, r->nnotes));
+    json_add_obj(o, "left", json_out_texts(&r->left));
+    json_add_obj(o, "notes", json_out_texts(&r->notes));
     struct json_object *const arrival = json_new();
-    json_add_obj(arrival, "done", strings(r->greeting.done, r->greeting.ndone));
-    json_add_obj(arrival, "failed", strings(r->greeting.failed, r->greeting.nfailed));
+    json_add_obj(arrival, "done", json_out_texts(&r->greeting.done));
+    json_add_obj(arrival, "failed", json_out_texts(&r->greeting.failed));
     json_add_obj(o, "arrival", arrival);
     json_object_object_add(o, "error", error(&r->err));
     return o;
@@ -289,11 +289,6 @@ struct json_object *json_out_result(const struct move_cfg *cfg,
 struct json_object *json_out_error(const struct err *e)
 {
     return error(e);
-}
-
-struct json_object *json_out_strings(const char (*list)[400], size_t n)
-{
-    return strings(list, n);
 }
 
 void json_out_clean(struct json_object *o, const char *key, const char *s)

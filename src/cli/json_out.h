@@ -20,7 +20,7 @@ struct json_object *json_out_result(const struct move_cfg *cfg,
 
 /* Parts of them: an error (NULL: there is none), a list of texts, a foreign string. */
 struct json_object *json_out_error(const struct err *e);
-struct json_object *json_out_strings(const char (*list)[400], size_t n);
+struct json_object *json_out_texts(const struct texts *t);
 void json_out_clean(struct json_object *o, const char *key, const char *s);
 
 /* It and a newline, in one write(2) where the kernel can; @o is released. */

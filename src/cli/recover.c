@@ -186,10 +186,10 @@ void recover_text(struct text *t, const struct recover_result *r)
         if (r->err.next[0] != '\0')
             put_label(t, "next", r->err.next);
     }
-    for (size_t i = 0; i < r->nnotes; i++)
-        put_label(t, "note", r->notes[i]);
-    for (size_t i = 0; i < r->nleft; i++)
-        put_label(t, "left to do", r->left[i]);
+    for (size_t i = 0; i < r->notes.n; i++)
+        put_label(t, "note", r->notes.text[i]);
+    for (size_t i = 0; i < r->left.n; i++)
+        put_label(t, "left to do", r->left.text[i]);
     put_where(t, r);
 }
 
@@ -212,8 +212,8 @@ struct json_object *recover_json(const struct recover_result *r)
     json_out_clean(o, "did", r->did);
     json_add_str(o, "guest_location", move_where_name(r->where));
     json_out_clean(o, "guest_state", r->state);
-    json_add_obj(o, "left", json_out_strings(r->left, r->nleft));
-    json_add_obj(o, "notes", json_out_strings(r->notes, r->nnotes));
+    json_add_obj(o, "left", json_out_texts(&r->left));
+    json_add_obj(o, "notes", json_out_texts(&r->notes));
     json_object_object_add(o, "error", json_out_error(&r->err));
     return o;
 }

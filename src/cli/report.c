@@ -341,14 +341,13 @@ static void put_disks(struct text *t, const struct move_cfg *cfg,
     }
 }
 
-static void put_list(struct text *t, const char *title, const char (*list)[400],
-                     size_t n)
+static void put_list(struct text *t, const char *title, const struct texts *list)
 {
-    if (n > 0)
+    if (list->n > 0)
         put_line(t, title);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < list->n; i++) {
         text_put(t, TEXT_PLAIN, "  - ");
-        put_line(t, list[i]);
+        put_line(t, list->text[i]);
     }
 }
 
@@ -367,10 +366,10 @@ static void put_details(struct text *t, const struct move_cfg *cfg,
         put_disks(t, cfg, r);
     if (arrived)
         put_findings(t, &r->findings);
-    put_list(t, "On arrival:", r->greeting.done, r->greeting.ndone);
-    put_list(t, "Not done on arrival:", r->greeting.failed, r->greeting.nfailed);
-    put_list(t, "Kept:", r->notes, r->nnotes);
-    put_list(t, "Left to do:", r->left, r->nleft);
+    put_list(t, "On arrival:", &r->greeting.done);
+    put_list(t, "Not done on arrival:", &r->greeting.failed);
+    put_list(t, "Kept:", &r->notes);
+    put_list(t, "Left to do:", &r->left);
 }
 
 void report_result(struct text *t, const struct move_cfg *cfg,
@@ -433,7 +432,7 @@ void report_failure(struct text *t, const struct move_cfg *cfg,
         report_error(t, &e);
     }
     if (where) {
-        put_list(t, "snmigrate: left to do:", r->left, r->nleft);
+        put_list(t, "snmigrate: left to do:", &r->left);
         put_kept(t, "snmigrate: ", cfg, r);
         text_put(t, TEXT_PLAIN, "snmigrate: ");
         put_where(t, cfg, r);

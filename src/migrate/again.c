@@ -109,7 +109,7 @@ bool again_may(struct move *m, const struct err *e)
 static void forget_pause(struct move *m)
 {
     if (m->pause_ms >= 0)
-        move_note(m, "the guest was paused for %lld ms and then taken back",
+        texts_add(&m->notes, "the guest was paused for %lld ms and then taken back",
                   (long long)m->pause_ms);
     m->pause_ms = -1;
     atomic_store(&m->pause_deadline_ms, 0);

@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "base/proc.h"
 #include "migrate/move-int.h"
+#include "migrate/request.h"
 
 enum {
     /* A released migration ends within this, or is cancelled; that of a guest which ran
@@ -146,15 +147,13 @@ static bool ask_commit(struct move *m, char state[16], struct err *e)
     AUTO(json_put) struct json_object *r = NULL;
     struct json_object *body;
     const char *s;
-    char path[64];
 
     if (m->link == NULL)
         return err_set(e, ERR_LINK, 0, "no link");
-    snprintf(path, sizeof path, "/moves/%s/commit", m->id);
     body = json_add_bool(json_new(), "run", m->facts.run == VDOM_RUNNING);
     if (m->cfg->verify_later)
         json_add_bool(body, "mark", true);
-    if (!link_call(m->link, "POST", path, body, COMMIT_MS, NULL, &r, e) ||
+    if (!request_move(m->link, "POST", m->id, "commit", body, COMMIT_MS, NULL, &r, e) ||
         !json_get_str(r, "state", &s, e))
         return false;
     snprintf(state, 16, "%s", s);
@@ -169,13 +168,11 @@ static bool destination_has_none(struct move *m)
     const char *domain;
     struct err e = { 0 };
     const char *step;
-    char path[64];
 
     if (m->link == NULL || link_state(m->link) != LINK_OPEN)
         return false;
-    snprintf(path, sizeof path, "/moves/%s", m->id);
     /* Once it was told to start the guest, a guest that is off has ended there. */
-    return link_call(m->link, "GET", path, NULL, CALL_MS, NULL, &r, &e) &&
+    return request_move(m->link, "GET", m->id, "", NULL, CALL_MS, NULL, &r, &e) &&
            json_get_str(r, "step", &step, &e) && strcmp(step, "committed") != 0 &&
            strcmp(step, "running") != 0 && json_get_str(r, "domain", &domain, &e) &&
            (strcmp(domain, "none") == 0 || strcmp(domain, "off") == 0);

@@ -176,7 +176,7 @@ static void allow_pause(struct move *m, const struct control_verdict *v)
 
     atomic_store(&m->allowed_ms, 2 * (uint64_t)v->pause_ms);
     log_warn("control", "%s", v->why);
-    move_note(m,
+    texts_add(&m->notes,
               "--on-stall suspend: the guest was stopped for about %s, by prediction, "
               "which --max-downtime does not allow",
               units_time(p, v->pause_ms));

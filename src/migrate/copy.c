@@ -41,7 +41,7 @@ static bool dial_writer(void *ctx, int *fd, struct err *e)
     return link_channel_pair(m->link, path, LINK_BULK, m->cfg->zstd, fd, e);
 }
 
-struct mirror_side copy_destination(struct copy_disk *c)
+static struct mirror_side destination(struct copy_disk *c)
 {
     return (struct mirror_side){ dial_writer, c, "" };
 }
@@ -61,7 +61,7 @@ bool copy_open(struct move *m, struct err *e)
                                         .lanes = LANES,
                                         .requests = REQUESTS,
                                         .cancel = m->halt };
-        const struct mirror_side dst = copy_destination(c);
+        const struct mirror_side dst = destination(c);
         struct mirror *mirror = NULL;
 
         c->move = m;
@@ -439,7 +439,7 @@ bool bulk_run(struct move *m, struct err *e)
     if (!pass_all(m, false, true, e) || !unexport_all(m, false, e))
         return false;
     if (compared)
-        move_note(m, "compared with the images that were there: %s differed",
+        texts_add(&m->notes, "compared with the images that were there: %s differed",
                   units_size(a, m->moved_disk));
     for (size_t i = 0; i < m->plan.n; i++) {
         m->copies[i].safe = m->plan.disks[i].size;

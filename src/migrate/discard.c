@@ -11,6 +11,7 @@
 #include "base/unix.h"
 #include "migrate/moved.h"
 #include "migrate/recheck.h"
+#include "migrate/request.h"
 #include "migrate/rescue.h"
 #include "tunnel/dial.h"
 
@@ -145,25 +146,12 @@ bool discard_take(struct json_object *reply, struct discard_result *out, struct 
 
 /* --- doing it --- */
 
-PRINTF(2, 3)
-static void left(struct discard_result *out, const char *fmt, ...)
-{
-    va_list ap;
-
-    va_start(ap, fmt);
-    if (out->nleft < MOVE_LEFT_MAX)
-        vsnprintf(out->left[out->nleft++], sizeof out->left[0], fmt, ap);
-    va_end(ap);
-}
-
 /* What the agent cannot do because of the guest is a refusal; all else may work later. */
 static bool remove_there(struct link *l, struct discard_result *out, struct err *e)
 {
     AUTO(json_put) struct json_object *reply = NULL;
-    char path[64];
 
-    snprintf(path, sizeof path, "/moves/%s", out->move.id);
-    if (link_call(l, "DELETE", path, NULL, DELETE_MS, NULL, &reply, e)) {
+    if (request_move(l, "DELETE", out->move.id, "", NULL, DELETE_MS, NULL, &reply, e)) {
         out->status = FAILED; /* from here on: they are gone */
         return discard_take(reply, out, e);
     }
@@ -194,7 +182,8 @@ static bool dial_destination(const struct discard_cfg *cfg, struct move *m,
                              struct discard_result *out, struct err *e)
 {
     if (cfg->here) {
-        left(out, "on %.200s: snmigrate discard %.8s", m->cfg->dest_text, m->id);
+        texts_add(&out->left, "on %.200s: snmigrate discard %.8s", m->cfg->dest_text,
+                  m->id);
         return true;
     }
     if (connect_redial(m, e))
@@ -330,8 +319,8 @@ static bool discard_arrival(struct discard_result *out, struct err *e)
     out->status = FAILED;
     if (!dial_open(&local, NULL, &d, e) || !remove_there(dial_link(d), out, e))
         return false;
-    left(out, "on %.200s, what it has of the move: snmigrate discard %.8s",
-         out->move.other, out->move.id);
+    texts_add(&out->left, "on %.200s, what it has of the move: snmigrate discard %.8s",
+              out->move.other, out->move.id);
     return true;
 }
 

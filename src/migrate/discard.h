@@ -38,8 +38,7 @@ struct discard_result {
     struct discard_file files[DOMXML_DISKS_MAX]; /* at the destination */
     size_t nfiles;
     bool in_qemu; /* bitmaps and exports of the move were removed there */
-    char left[MOVE_LEFT_MAX][400];
-    size_t nleft;
+    struct texts left;
 };
 
 /* The one of @list that is meant: if several are, the one that can be discarded.

@@ -12,28 +12,27 @@
 #include "base/unix.h"
 #include "migrate/move-int.h"
 #include "migrate/moved.h"
+#include "migrate/request.h"
 
 enum {
     LIBVIRT_END_MS = 30000,
     GREET_MS = 15000, /* a guest agent sets the clock in a few seconds, or hangs */
 };
 
-/* At most as many as fit. */
-static size_t take_texts(struct json_object *reply, const char *key, char (*out)[400],
-                         size_t most)
+/* A list of the agent's, if it has given one. */
+static void take_texts(struct json_object *reply, const char *key, struct texts *out)
 {
     struct json_object *list;
     struct err e = { 0 };
-    size_t n = 0;
 
-    if (!json_get_array(reply, key, &list, &e))
-        return 0;
-    for (; n < most && n < json_object_array_length(list); n++) {
-        const char *s = json_object_get_string(json_object_array_get_idx(list, n));
+    if (reply == NULL || !json_get_array(reply, key, &list, &e))
+        return;
+    for (size_t i = 0; i < json_object_array_length(list); i++) {
+        const char *s = json_object_get_string(json_object_array_get_idx(list, i));
+        char text[TEXTS_LEN];
 
-        log_clean(out[n], sizeof out[n], s != NULL ? s : "");
+        texts_add(out, "%s", log_clean(text, sizeof text, s != NULL ? s : ""));
     }
-    return n;
 }
 
 /* The network learns where the guest is, and its clock is set, while libvirt still tidies
@@ -43,31 +42,27 @@ static void greet(struct move *m)
     AUTO(json_put) struct json_object *r = NULL;
     struct move_greeting *const g = &m->greeting;
     struct err e = { 0 };
-    char path[64];
+    char text[TEXTS_LEN];
 
     if (m->link == NULL || strcmp(m->dst_state, "running") != 0)
         return;
-    snprintf(path, sizeof path, "/moves/%s/greet", m->id);
-    if (!link_call(m->link, "POST", path,
-                   json_add_bool(json_new(), "set_time", m->cfg->set_time), GREET_MS,
-                   NULL, &r, &e)) {
-        log_clean(g->failed[g->nfailed++], sizeof g->failed[0], e.msg);
-    } else if (r != NULL) {
-        g->ndone = take_texts(r, "done", g->done, 4);
-        g->nfailed = take_texts(r, "failed", g->failed, 4);
+    if (!request_move(m->link, "POST", m->id, "greet",
+                      json_add_bool(json_new(), "set_time", m->cfg->set_time), GREET_MS,
+                      NULL, &r, &e)) {
+        texts_add(&g->failed, "%s", log_clean(text, sizeof text, e.msg));
+    } else {
+        take_texts(r, "done", &g->done);
+        take_texts(r, "failed", &g->failed);
     }
-    for (size_t i = 0; i < g->nfailed; i++)
-        log_warn("finish", "%s", g->failed[i]);
+    for (size_t i = 0; i < g->failed.n; i++)
+        log_warn("finish", "%s", g->failed.text[i]);
 }
 
 static bool ask_finish(struct move *m, struct json_object **r, struct err *e)
 {
-    char path[64];
-
-    snprintf(path, sizeof path, "/moves/%s/finish", m->id);
-    return link_call(m->link, "POST", path,
-                     json_add_bool(json_new(), "autostart", m->facts.autostart),
-                     CALL_MS, NULL, r, e);
+    return request_move(m->link, "POST", m->id, "finish",
+                        json_add_bool(json_new(), "autostart", m->facts.autostart),
+                        CALL_MS, NULL, r, e);
 }
 
 /* An agent that died, or a link that was lost, is replaced once. */
@@ -84,23 +79,15 @@ static bool tell_finished(struct move *m, struct json_object **r, struct err *e)
 static void finish_destination(struct move *m)
 {
     AUTO(json_put) struct json_object *r = NULL;
-    struct json_object *list;
     struct err e = { 0 };
 
-    if (!tell_finished(m, &r, &e)) {
-        move_left(
-            m, "on %s: the move's files in " PATHS_STATE "/%s are to be removed (%s)",
-            m->cfg->dest.host, m->id, e.msg);
-        return;
-    }
-    if (r == NULL || !json_get_array(r, "left", &list, &e))
-        return;
-    for (size_t i = 0; i < json_object_array_length(list); i++) {
-        char text[400];
-        const char *s = json_object_get_string(json_object_array_get_idx(list, i));
-
-        move_left(m, "%s", log_clean(text, sizeof text, s != NULL ? s : ""));
-    }
+    if (tell_finished(m, &r, &e))
+        take_texts(r, "left", &m->left);
+    else
+        texts_add(&m->left,
+                  "on %s: the move's files in " PATHS_STATE
+                  "/%s are to be removed (%s)",
+                  m->cfg->dest.host, m->id, e.msg);
 }
 
 /* The definition, so that "virsh define" brings it back.  A file that is there is of a
@@ -132,19 +119,21 @@ static void forget_source(struct move *m)
     if (!owner_source_alive(m, &e) && !owner_source(m, LIBVIRT_END_MS, &e)) {
         if (e.kind == ERR_GUEST) /* undefined already, by a finish that was cut short */
             return;
-        move_left(m, "on this host: virsh undefine %s (%s)", m->facts.name, e.msg);
+        texts_add(&m->left, "on this host: virsh undefine %s (%s)", m->facts.name,
+                  e.msg);
         return;
     }
     if (m->cfg->keep_source) {
-        move_note(m, "the definition of %s stays on %s, shut off: never start it there",
+        texts_add(&m->notes,
+                  "the definition of %s stays on %s, shut off: never start it there",
                   m->facts.name, m->src_host.hostname);
         return;
     }
     if (!save_xml(m, path, &e) || !vdom_undefine(m->dom, &e))
-        move_left(m, "on %s: virsh undefine %s (%s)", m->src_host.hostname,
+        texts_add(&m->left, "on %s: virsh undefine %s (%s)", m->src_host.hostname,
                   m->facts.name, e.msg);
     else
-        move_note(m, "the definition was saved as %s", path);
+        texts_add(&m->notes, "the definition was saved as %s", path);
 }
 
 static void source_disks(struct move *m)
@@ -153,10 +142,10 @@ static void source_disks(struct move *m)
         const struct plan_disk *const d = &m->plan.disks[i];
 
         if (!m->cfg->remove_source_disks || m->info.disks[i].block)
-            move_note(m, "the old disk %s stays on %s: %s", d->target,
+            texts_add(&m->notes, "the old disk %s stays on %s: %s", d->target,
                       m->src_host.hostname, d->src);
         else if (unlink(d->src) != 0)
-            move_left(m, "on %s: remove %s (%s)", m->src_host.hostname, d->src,
+            texts_add(&m->left, "on %s: remove %s (%s)", m->src_host.hostname, d->src,
                       strerrordesc_np(errno));
     }
 }
@@ -171,7 +160,7 @@ static void remember(struct move *m)
     if (!moved_write(m->state_dir, m->id, m->facts.uuid, &e))
         log_warn("finish", "snmigrate verify will not know of this move: %s", e.msg);
     else if (m->cfg->verify_later && !m->marked)
-        move_note(m,
+        texts_add(&m->notes,
                   "what the guest writes on %s may not be told from damage later: %s",
                   m->cfg->dest.host, m->unmarked);
 }
@@ -185,7 +174,7 @@ bool finish_run(struct move *m, struct err *e)
     fault_pass("finish");
     if (strcmp(m->dst_state, "running") != 0 && strcmp(m->dst_state, "paused") != 0 &&
         m->dst_state[0] != '\0')
-        move_left(m, "on %s: the guest was started and has ended since (%s)",
+        texts_add(&m->left, "on %s: the guest was started and has ended since (%s)",
                   m->cfg->dest.host, m->dst_state);
     greet(m);
     if (!memory_wait(m, LIBVIRT_END_MS))

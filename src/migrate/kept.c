@@ -11,6 +11,7 @@
 #include "base/proc.h"
 #include "base/units.h"
 #include "migrate/move-int.h"
+#include "migrate/request.h"
 
 enum {
     NOTE_MS = 30000,  /* "copied" is written if there is news, that often, */
@@ -95,7 +96,6 @@ bool kept_read(struct json_object *entries, const char *id, struct kept *out,
             return false;
         out->released |= is_step(o, "released");
     }
-    out->settled = kept_is_settled(entries);
     return true;
 }
 
@@ -259,11 +259,9 @@ static bool tell(struct move *m)
     AUTO(json_put) struct json_object *r = NULL;
     const bool lost = m->link == NULL || link_state(m->link) != LINK_OPEN;
     struct err e = { 0 };
-    char path[64];
 
-    snprintf(path, sizeof path, "/moves/%s/keep", m->id);
     if ((!lost || connect_redial(m, &e)) &&
-        link_call(m->link, "POST", path, NULL, CLOSE_MS, NULL, &r, &e)) {
+        request_move(m->link, "POST", m->id, "keep", NULL, CLOSE_MS, NULL, &r, &e)) {
         take_opening(m->kept, r);
         return true;
     }

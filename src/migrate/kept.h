@@ -36,7 +36,6 @@ struct kept {
     char opening[PATHS_ID_LEN + 1]; /* the newest; "": none yet */
     char boot_id[64];               /* of this host, */
     uint64_t pid, pid_start;        /* and QEMU, when the try began */
-    bool settled;                   /* the last entry is "kept" */
     bool released;                  /* the images may have been QEMU's since */
     bool there;                     /* the destination has it: preflight found out */
     struct kept_disk disks[DOMXML_DISKS_MAX];

@@ -23,6 +23,7 @@
 #include "base/unix.h"
 #include "migrate/move-int.h"
 #include "migrate/relay.h"
+#include "migrate/request.h"
 
 enum {
     POLL_MS = 15,       /* between two questions to QEMU */
@@ -142,11 +143,9 @@ static bool pass_limit(struct ram *r, uint64_t bytes, struct err *e)
     AUTO(json_put) struct json_object *reply = NULL;
     const int64_t asked_at = clock_ms();
     uint64_t received, passed;
-    char path[64];
 
-    snprintf(path, sizeof path, "/moves/%s/ram-limit", r->move->id);
-    if (!link_call(
-            r->move->link, "POST", path,
+    if (!request_move(
+            r->move->link, "POST", r->move->id, "ram-limit",
             json_add_u64(json_add_u64(json_new(), "bytes", bytes), "stream", r->stream),
             CALL_MS, r->stop, &reply, e) ||
         !json_get_u64(reply, "received", &received, e) ||

@@ -210,14 +210,11 @@ struct move {
     struct move_progress progress;
     int64_t started_ms;
     uint64_t moved_disk, moved_ram;
-    char left[MOVE_LEFT_MAX][400], notes[MOVE_LEFT_MAX][400];
-    size_t nleft, nnotes;
+    struct texts left, notes;
 };
 
 /* --- move.c --- */
 void move_enter(struct move *m, enum move_phase phase);
-PRINTF(2, 3) void move_left(struct move *m, const char *fmt, ...);
-PRINTF(2, 3) void move_note(struct move *m, const char *fmt, ...);
 
 /* How its user starts the guest again at the source, in @words, which are returned. */
 enum { MOVE_START_MAX = 320 };
@@ -327,9 +324,8 @@ MUST_CHECK bool converge_in_time(struct move *m, struct err *e);
 bool track_run(struct move *m, struct err *e);
 void track_undo(struct move *m);
 bool bulk_run(struct move *m, struct err *e);
-/* Where connections of a disk's two sides come from; its export is there. */
+/* Where connections of a disk's source come from; its export is there. */
 struct mirror_side copy_source(struct copy_disk *c);
-struct mirror_side copy_destination(struct copy_disk *c);
 /* Bytes that the mirrors of all disks have copied. */
 uint64_t copy_bytes(const struct move *m);
 /* Bytes of a disk of @size that are copied between two flushes of the bulk. */

@@ -162,25 +162,6 @@ void move_progress(struct move *m, struct move_progress *out)
     *out = m->progress;
 }
 
-#define APPEND(list, n) \
-    do { \
-        va_list ap; \
-        va_start(ap, fmt); \
-        if ((n) < MOVE_LEFT_MAX) \
-            vsnprintf((list)[(n)++], sizeof(list)[0], fmt, ap); \
-        va_end(ap); \
-    } while (0)
-
-void move_left(struct move *m, const char *fmt, ...)
-{
-    APPEND(m->left, m->nleft);
-}
-
-void move_note(struct move *m, const char *fmt, ...)
-{
-    APPEND(m->notes, m->nnotes);
-}
-
 /* It ran when we came, and does not any more: that is why nothing else worked. */
 static bool ended_early(struct move *m)
 {
@@ -264,7 +245,7 @@ static int status_of(const struct move *m, const struct err *e)
 
     switch (e->kind) {
     case ERR_NONE:
-        return m->nleft > 0 ? 6 : 0;
+        return m->left.n > 0 ? 6 : 0;
     case ERR_CANCELLED:
         return 130;
     case ERR_GUEST:
@@ -358,10 +339,8 @@ static void fill_result(struct move *m, const struct err *e, struct move_result 
         out->disks[i].size = d->size;
         out->disks[i].verified = m->copies[i].verified;
     }
-    memcpy(out->left, m->left, sizeof out->left);
-    out->nleft = m->nleft;
-    memcpy(out->notes, m->notes, sizeof out->notes);
-    out->nnotes = m->nnotes;
+    out->left = m->left;
+    out->notes = m->notes;
     out->findings = m->findings;
     m->findings = (struct findings){ 0 };
 }

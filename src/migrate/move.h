@@ -10,6 +10,7 @@
 #include "base/cancel.h"
 #include "base/findings.h"
 #include "base/paths.h"
+#include "base/texts.h"
 #include "migrate/forecast.h"
 #include "migrate/pause.h"
 #include "tunnel/dial.h"
@@ -158,11 +159,9 @@ const char *move_where_name(enum move_where w); /* "source", "destination", ... 
 /* What was done for the guest on arrival, as the agent says it; what failed is no failure
  * of the move. */
 struct move_greeting {
-    char done[4][400], failed[4][400];
-    size_t ndone, nfailed;
+    struct texts done, failed;
 };
 
-enum { MOVE_LEFT_MAX = 16 };
 struct move_result {
     int status; /* exit status: snmigrate(1) */
     enum move_where where;
@@ -193,11 +192,8 @@ struct move_result {
         struct move_verified verified;
     } disks[DOMXML_DISKS_MAX];
     size_t ndisks;
-    char left[MOVE_LEFT_MAX][400]; /* what is left to do or was left on the source */
-    size_t nleft;
-    char notes[MOVE_LEFT_MAX]
-              [400]; /* what was kept on purpose: source disks, saved XML */
-    size_t nnotes;
+    struct texts left;  /* what is left to do or was left on the source */
+    struct texts notes; /* what was kept on purpose: source disks, saved XML */
 };
 void move_result_fini(struct move_result *r);
 

@@ -3,13 +3,13 @@
  * While the source QEMU lives the guest belongs to it, for the destination starts on COMMIT
  * only.  Taking it back means: no job of libvirt is left that could still end that QEMU, and
  * the guest runs again if it ran before. */
-#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/proc.h"
 #include "migrate/move-int.h"
+#include "migrate/request.h"
 
 enum {
     JOB_MS = 60000,    /* libvirt ends a cancelled job in 1 to 2 s */
@@ -195,12 +195,10 @@ void owner_autostart(struct move *m)
 bool owner_abort(struct move *m, struct err *e)
 {
     const bool lost = m->link == NULL || link_state(m->link) != LINK_OPEN;
-    char path[64];
 
-    snprintf(path, sizeof path, "/moves/%s", m->id);
     /* An agent that lost us tidies up by itself, one that was killed does not. */
     return (!lost || connect_redial(m, e)) &&
-           link_call(m->link, "DELETE", path, NULL, CLOSE_MS, NULL, NULL, e);
+           request_move(m->link, "DELETE", m->id, "", NULL, CLOSE_MS, NULL, NULL, e);
 }
 
 void owner_abort_destination(struct move *m)

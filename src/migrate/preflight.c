@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "migrate/move-int.h"
+#include "migrate/request.h"
 
 /* What an earlier, unfinished move of this VM left at the destination.  It never ran
  * there (or its journal would say so), and the source has the guest: it may go. */
@@ -21,7 +22,6 @@ static bool stale_moves(struct move *m, bool *found, struct err *e)
     for (size_t i = 0; i < json_object_array_length(list); i++) {
         struct json_object *o = json_object_array_get_idx(list, i);
         const char *id, *uuid, *step;
-        char path[64];
 
         if (!json_get_str(o, "id", &id, e) || !json_get_str(o, "uuid", &uuid, e) ||
             !json_get_str(o, "step", &step, e))
@@ -38,8 +38,7 @@ static bool stale_moves(struct move *m, bool *found, struct err *e)
             continue;
         log_info("preflight", "removing what the unfinished move %.8s left on %s", id,
                  m->cfg->dest.host);
-        snprintf(path, sizeof path, "/moves/%s", id);
-        if (!link_call(m->link, "DELETE", path, NULL, CALL_MS, m->user, NULL, e))
+        if (!request_move(m->link, "DELETE", id, "", NULL, CALL_MS, m->user, NULL, e))
             return err_wrap(e, "cannot remove the unfinished move %.8s", id);
     }
     return true;

@@ -14,6 +14,7 @@
 #include "base/units.h"
 #include "base/unix.h"
 #include "migrate/moved.h"
+#include "migrate/request.h"
 #include "migrate/rescue.h"
 
 enum {
@@ -127,22 +128,18 @@ static bool take_opening(struct move *m, struct json_object *reply, struct err *
 static bool make_images(struct move *m, struct err *e)
 {
     AUTO(json_put) struct json_object *r = NULL;
-    char path[64];
 
-    snprintf(path, sizeof path, "/moves/%s", m->id);
     m->prepared = true; /* whatever happens to the answer, DELETE is owed */
-    return link_call(m->link, "PUT", path, put_body(m), PREPARE_MS, m->user, &r, e) &&
+    return request_move(m->link, "PUT", m->id, "", put_body(m), PREPARE_MS, m->user, &r,
+                        e) &&
            check_not_shared(r, e) && take_disks(m, r, e) && take_opening(m, r, e);
 }
 
 static bool reopen(struct move *m, struct json_object **reply, struct err *e)
 {
-    char path[64];
-
-    snprintf(path, sizeof path, "/moves/%s/reopen", m->id);
-    return link_call(m->link, "POST", path,
-                     json_add_str(json_new(), "after", m->opening), REOPEN_MS, m->user,
-                     reply, e) &&
+    return request_move(m->link, "POST", m->id, "reopen",
+                        json_add_str(json_new(), "after", m->opening), REOPEN_MS,
+                        m->user, reply, e) &&
            take_opening(m, *reply, e);
 }
 

@@ -10,11 +10,11 @@
  * wrong only when it differed twice, with a round and no mark after each time. */
 #include <errno.h>
 #include <stdio.h>
-#include <sys/random.h>
 
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/random.h"
 #include "base/units.h"
 #include "migrate/move-int.h"
 #include "migrate/suspects.h"
@@ -123,10 +123,8 @@ static bool sample(struct suspects *s, uint64_t size, struct err *e)
 {
     uint64_t random[SAMPLE];
 
-    /* Never short for so few bytes (getrandom(2)): 2048, so ask in parts of 256. */
-    for (size_t i = 0; i < SAMPLE; i += 32)
-        if (getrandom(random + i, 32 * sizeof *random, 0) != 32 * sizeof *random)
-            return err_set(e, ERR_SYS, errno, "getrandom");
+    if (!random_bytes(random, sizeof random, e))
+        return false;
     suspects_sample(s, size, SAMPLE, random);
     return true;
 }
@@ -206,8 +204,8 @@ static bool mend_all(struct move *m, uint64_t wrong, struct err *e)
         return false;
     for (size_t i = 0; i < m->plan.n; i++)
         m->copies[i].verified.repaired += suspects_bytes(m->copies[i].prove->now);
-    move_note(
-        m,
+    texts_add(
+        &m->notes,
         "%s of the copy differed without having been written, and was copied again: "
         "look at the destination's disks and memory",
         units_size(a, wrong));

@@ -176,13 +176,13 @@ static bool of_this_host(struct err *e)
     return err_wrap(e, "this host");
 }
 
-static bool post(struct link *l, const struct recheck *k, const char *what,
+static bool post(struct link *l, const char *id, const char *what,
                  struct json_object *body, int ms, const struct cancel *cancel,
                  struct json_object **reply, struct err *e)
 {
     char path[80];
 
-    snprintf(path, sizeof path, "/verify/%s%s", k->out->id, what);
+    snprintf(path, sizeof path, "/verify/%s%s", id, what);
     return link_call(l, "POST", path, body, ms, cancel, reply, e);
 }
 
@@ -192,7 +192,7 @@ static bool begin_here(struct recheck *k, struct err *e)
     AUTO(json_put) struct json_object *r = NULL;
 
     return (dial_open(&local, k->cfg->cancel, &k->here, e) &&
-            post(dial_link(k->here), k, "", begin_body(k->out, true), BEGIN_MS,
+            post(dial_link(k->here), k->out->id, "", begin_body(k->out, true), BEGIN_MS,
                  k->cfg->cancel, &r, e)) ||
            of_this_host(e);
 }
@@ -202,8 +202,8 @@ static bool begin_there(struct recheck *k, struct err *e)
     AUTO(json_put) struct json_object *r = NULL;
     const char *why;
 
-    if (!post(k->move->link, k, "", begin_body(k->out, false), BEGIN_MS, k->cfg->cancel,
-              &r, e) ||
+    if (!post(k->move->link, k->out->id, "", begin_body(k->out, false), BEGIN_MS,
+              k->cfg->cancel, &r, e) ||
         !json_get_bool(r, "live", &k->out->live, e) ||
         !json_get_bool(r, "marked", &k->out->marked, e) ||
         !json_get_str(r, "why", &why, e))
@@ -223,10 +223,10 @@ static void end_both(struct recheck *k)
     struct link *const l = k->move->link;
     struct err e = { 0 };
 
-    if (l != NULL &&
-        !(link_state(l) == LINK_OPEN ? post(l, k, "/end", end_body(k->out->uuid, false),
-                                            END_MS, NULL, NULL, &e)
-                                     : err_set(&e, ERR_SYS, 0, "the link was lost")))
+    if (l != NULL && !(link_state(l) == LINK_OPEN
+                           ? post(l, k->out->id, "/end", end_body(k->out->uuid, false),
+                                  END_MS, NULL, NULL, &e)
+                           : err_set(&e, ERR_SYS, 0, "the link was lost")))
         log_warn("verify",
                  "%s: an export may be left in QEMU until verify or discard is run "
                  "again: %s",
@@ -237,11 +237,8 @@ static void end_both(struct recheck *k)
 
 bool recheck_forget(struct move *m, struct err *e)
 {
-    char path[80];
-
-    snprintf(path, sizeof path, "/verify/%s/end", m->id);
-    return link_call(m->link, "POST", path, end_body(m->facts.uuid, true), END_MS, NULL,
-                     NULL, e);
+    return post(m->link, m->id, "/end", end_body(m->facts.uuid, true), END_MS, NULL,
+                NULL, e);
 }
 
 /* --- looks --- */
@@ -395,7 +392,8 @@ static bool excuse(struct recheck *k, struct err *e)
 
     if (!k->out->marked)
         return true;
-    if (!post(k->move->link, k, "/marks", NULL, MARKS_MS, k->cfg->cancel, &r, e) ||
+    if (!post(k->move->link, k->out->id, "/marks", NULL, MARKS_MS, k->cfg->cancel, &r,
+              e) ||
         !take_names(k, r, e))
         return false;
     for (size_t i = 0; i < k->out->ndisks; i++) {

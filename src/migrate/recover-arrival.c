@@ -12,6 +12,7 @@
 #include "base/journal.h"
 #include "base/mem.h"
 #include "migrate/recover-int.h"
+#include "migrate/request.h"
 #include "tunnel/dial.h"
 
 enum { STEP_MS = 60000 };
@@ -24,15 +25,6 @@ static bool is_busy(const char *id)
     paths_state_dir(dir, id);
     AUTO(fd_close) int fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0;
-}
-
-static bool step(struct link *l, const char *method, const char *id, const char *what,
-                 struct json_object *body, struct json_object **reply, struct err *e)
-{
-    char path[64];
-
-    snprintf(path, sizeof path, "/moves/%s%s", id, what);
-    return link_call(l, method, path, body, STEP_MS, NULL, reply, e);
 }
 
 /* A guest that stood at the source is not started; nobody else knows here. */
@@ -51,8 +43,9 @@ static bool start(struct link *l, struct json_object *entries,
     AUTO(json_put) struct json_object *r = NULL;
     const char *s;
 
-    if (!step(l, "POST", out->id, "/commit",
-              json_add_bool(json_new(), "run", runs(entries)), &r, e) ||
+    if (!request_move(l, "POST", out->id, "commit",
+                      json_add_bool(json_new(), "run", runs(entries)), STEP_MS, NULL,
+                      &r, e) ||
         !json_get_str(r, "state", &s, e))
         return false;
     snprintf(state, 16, "%s", s);
@@ -61,15 +54,15 @@ static bool start(struct link *l, struct json_object *entries,
 
 static void left_for_source(struct recover_result *out)
 {
-    recover_left(out,
-                 "on %.200s: snmigrate recover; if that host is gone for good, here: "
-                 "snmigrate recover --destination-wins %.36s",
-                 out->other, out->uuid);
+    texts_add(&out->left,
+              "on %.200s: snmigrate recover; if that host is gone for good, here: "
+              "snmigrate recover --destination-wins %.36s",
+              out->other, out->uuid);
 }
 
 static void note_ended(struct recover_result *out)
 {
-    recover_note(out, "it has ended since: virsh start %.200s", out->domain);
+    texts_add(&out->notes, "it has ended since: virsh start %.200s", out->domain);
 }
 
 static bool act_start(struct link *l, struct json_object *entries,
@@ -83,11 +76,13 @@ static bool act_start(struct link *l, struct json_object *entries,
     if (!finish) {
         left_for_source(out);
     } else {
-        if (!step(l, "POST", out->id, "/finish",
-                  json_add_bool(json_new(), "autostart", false), NULL, e))
+        if (!request_move(l, "POST", out->id, "finish",
+                          json_add_bool(json_new(), "autostart", false), STEP_MS, NULL,
+                          NULL, e))
             return false;
-        recover_note(out, "whether it starts with this host: virsh autostart %.200s",
-                     out->domain);
+        texts_add(&out->notes,
+                  "whether it starts with this host: virsh autostart %.200s",
+                  out->domain);
     }
     recover_settle(out, MOVE_AT_DESTINATION, state);
     return true;
@@ -95,7 +90,7 @@ static bool act_start(struct link *l, struct json_object *entries,
 
 static bool act_remove(struct link *l, struct recover_result *out, struct err *e)
 {
-    if (!step(l, "DELETE", out->id, "", NULL, NULL, e))
+    if (!request_move(l, "DELETE", out->id, "", NULL, STEP_MS, NULL, NULL, e))
         return false;
     recover_did(out, "removed it here");
     recover_settle(out, MOVE_UNKNOWN, "");
@@ -107,8 +102,8 @@ static void act_leave(const struct recover_seen *seen, enum recover_dst dst,
 {
     recover_did(out, "nothing");
     if (dst == RECOVER_DST_PART || dst == RECOVER_DST_NONE) {
-        recover_note(
-            out,
+        texts_add(
+            &out->notes,
             "on %.150s the same command goes on, or snmigrate discard %.8s gives it "
             "up; without that host, here: snmigrate recover --source-wins %.36s",
             out->other, out->id, out->uuid);

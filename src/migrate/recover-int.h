@@ -31,8 +31,6 @@ enum recover_act recover_decide(const struct recover_known *k,
 void recover_open(const struct recover_known *k, struct recover_result *out);
 /* It did not work: nothing is decided. */
 void recover_failed(struct recover_result *out, const struct err *e);
-PRINTF(2, 3) void recover_left(struct recover_result *out, const char *fmt, ...);
-PRINTF(2, 3) void recover_note(struct recover_result *out, const char *fmt, ...);
 PRINTF(2, 3) void recover_did(struct recover_result *out, const char *fmt, ...);
 /* The last word: status 6 where something is left, unless it is worse. */
 void recover_settle(struct recover_result *out, enum move_where where,

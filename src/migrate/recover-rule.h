@@ -69,7 +69,6 @@ enum recover_act {
     RECOVER_FORWARD, /* COMMIT where it is not running yet, then finish on both hosts */
     RECOVER_END_SOURCE, /* end the source's paused QEMU, see it dead, then the same */
     RECOVER_FORGET, /* it is at the destination, by another way: remove the journal */
-    RECOVER_ACTS
 };
 
 struct recover_known {

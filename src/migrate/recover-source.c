@@ -232,7 +232,7 @@ static enum recover_dst look_at_destination(struct job *j)
     if (!connect_redial(m, &e) || !recover_ask(m->link, m->id, seen, &e) ||
         (!seen->tracked && !look_for_domain(m, seen, &e))) {
         log_warn("recover", "%s: %s", m->cfg->dest.host, e.msg);
-        recover_note(j->out, "%.200s: %.180s", m->cfg->dest.host, e.msg);
+        texts_add(&j->out->notes, "%.200s: %.180s", m->cfg->dest.host, e.msg);
         return RECOVER_DST_UNKNOWN;
     }
     return recover_dst_of(seen->tracked ? seen->step : NULL, seen->domain, seen->ready,
@@ -246,10 +246,10 @@ static void take_notes(struct job *j)
 {
     const struct move *const m = j->r.move;
 
-    for (size_t i = 0; i < m->nleft; i++)
-        recover_left(j->out, "%s", m->left[i]);
-    for (size_t i = 0; i < m->nnotes; i++)
-        recover_note(j->out, "%s", m->notes[i]);
+    for (size_t i = 0; i < m->left.n; i++)
+        texts_add(&j->out->left, "%s", m->left.text[i]);
+    for (size_t i = 0; i < m->notes.n; i++)
+        texts_add(&j->out->notes, "%s", m->notes.text[i]);
 }
 
 /* false: the destination is left as it is, with an error or (unreachable) without. */
@@ -258,9 +258,9 @@ static bool abort_destination(struct job *j, struct err *e)
     struct move *const m = j->r.move;
 
     if (j->known.dst == RECOVER_DST_UNKNOWN) {
-        recover_left(
-            j->out, "on %.200s, when it answers: snmigrate recover --source-wins %.36s",
-            m->cfg->dest.host, m->facts.uuid);
+        texts_add(&j->out->left,
+                  "on %.200s, when it answers: snmigrate recover --source-wins %.36s",
+                  m->cfg->dest.host, m->facts.uuid);
         return true;
     }
     return owner_abort(m, e);
@@ -273,11 +273,10 @@ static void note_kept(struct job *j)
     uint64_t bytes, size;
 
     kept_amount(m->kept, &bytes, &size);
-    recover_note(
-        j->out,
-        "what was copied to %.100s (%s of %s), for the same command; to give it "
-        "up: snmigrate discard %.8s",
-        m->cfg->dest.host, units_size(a, bytes), units_size(b, size), m->id);
+    texts_add(&j->out->notes,
+              "what was copied to %.100s (%s of %s), for the same command; to give it "
+              "up: snmigrate discard %.8s",
+              m->cfg->dest.host, units_size(a, bytes), units_size(b, size), m->id);
 }
 
 /* Before the guest runs here again what the destination could start goes: an operator there
@@ -317,7 +316,7 @@ static bool act_keep(struct job *j, struct err *e)
     if (kept)
         note_kept(j);
     if (!kept && !abort_destination(j, &ae))
-        recover_left(j->out, "on %.100s: %.290s", m->cfg->dest.host, ae.msg);
+        texts_add(&j->out->left, "on %.100s: %.290s", m->cfg->dest.host, ae.msg);
     rescue_tidy(&j->r);
     take_notes(j);
     recover_settle(j->out, MOVE_AT_SOURCE, vdom_run_name(run));
@@ -339,7 +338,7 @@ static bool start_again(struct job *j)
         return false;
     if (vdom_start(m->dom, &e))
         return true;
-    recover_left(j->out, "%.390s", e.msg);
+    texts_add(&j->out->left, "%.390s", e.msg);
     return false;
 }
 
@@ -359,8 +358,8 @@ static bool act_give_up(struct job *j, struct err *e)
         return true;
     }
     recover_did(j->out, "gave up the memory that was moved");
-    recover_note(j->out, "the disks of %.100s on this host are intact: %s",
-                 m->facts.name, move_start_words(m, words));
+    texts_add(&j->out->notes, "the disks of %.100s on this host are intact: %s",
+              m->facts.name, move_start_words(m, words));
     recover_settle(j->out, MOVE_NOWHERE, "off");
     return true;
 }
@@ -405,8 +404,9 @@ static bool act_forget(struct job *j)
 {
     j->r.move->facts.autostart = false; /* of what is old */
     recover_did(j->out, "removed the journal");
-    recover_note(j->out, "a definition of %.200s that is still here is not removed",
-                 j->r.move->facts.name);
+    texts_add(&j->out->notes,
+              "a definition of %.200s that is still here is not removed",
+              j->r.move->facts.name);
     rescue_tidy(&j->r);
     recover_settle(j->out, MOVE_AT_DESTINATION, j->seen.domain);
     return true;

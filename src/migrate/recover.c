@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "migrate/kept.h"
 #include "migrate/recover-int.h"
+#include "migrate/request.h"
 #include "tunnel/link.h"
 #include "virt/virt.h"
 
@@ -17,29 +18,13 @@ enum { ASK_MS = 30000, ID_LEAST = 8 };
 
 /* --- saying --- */
 
-#define SAY(dst) \
-    do { \
-        va_list ap; \
-        va_start(ap, fmt); \
-        vsnprintf(dst, sizeof(dst), fmt, ap); \
-        va_end(ap); \
-    } while (0)
-
-void recover_left(struct recover_result *out, const char *fmt, ...)
-{
-    if (out->nleft < MOVE_LEFT_MAX)
-        SAY(out->left[out->nleft++]);
-}
-
-void recover_note(struct recover_result *out, const char *fmt, ...)
-{
-    if (out->nnotes < MOVE_LEFT_MAX)
-        SAY(out->notes[out->nnotes++]);
-}
-
 void recover_did(struct recover_result *out, const char *fmt, ...)
 {
-    SAY(out->did);
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(out->did, sizeof out->did, fmt, ap);
+    va_end(ap);
 }
 
 void recover_settle(struct recover_result *out, enum move_where where,
@@ -47,7 +32,7 @@ void recover_settle(struct recover_result *out, enum move_where where,
 {
     out->where = where;
     snprintf(out->state, sizeof out->state, "%s", state);
-    if (out->status == 0 && out->nleft > 0)
+    if (out->status == 0 && out->left.n > 0)
         out->status = 6;
 }
 
@@ -166,11 +151,9 @@ bool recover_ask(struct link *link, const char *id, struct recover_seen *out,
 {
     AUTO(json_put) struct json_object *r = NULL;
     struct err why = { 0 };
-    char path[64];
 
     *out = (struct recover_seen){ .domain = "none" };
-    snprintf(path, sizeof path, "/moves/%s", id);
-    if (link_call(link, "GET", path, NULL, ASK_MS, NULL, &r, &why))
+    if (request_move(link, "GET", id, "", NULL, ASK_MS, NULL, &r, &why))
         return take_seen(r, out, e);
     if (why.kind == ERR_REFUSED && why.os == ENOENT)
         return true;

@@ -26,8 +26,7 @@ struct recover_result {
     char state[24]; /* "running", "paused", "off", or "" */
     int status;     /* 0, 3 it is being moved, 6, 7: snmigrate(1) */
     struct err err; /* ERR_NONE, or what failed or what is open, and what to do */
-    char left[MOVE_LEFT_MAX][400], notes[MOVE_LEFT_MAX][400];
-    size_t nleft, nnotes;
+    struct texts left, notes;
 };
 
 /* Called for each move, when it has been dealt with. */

@@ -114,14 +114,15 @@ bool rescue_take_back(struct rescue *r, struct err *e)
     m->keeping = kept_may(m) && blk_keep(m->dom, m->id, &ce);
     if (!m->keeping && !blk_cleanup(m->dom, m->id, &ce)) {
         log_warn("rescue", "cleaning up in QEMU: %s", ce.msg);
-        move_left(m, "on this host: bitmaps or exports in QEMU (%s)", ce.msg);
+        texts_add(&m->left, "on this host: bitmaps or exports in QEMU (%s)", ce.msg);
     }
     if (r->downtime_ms != 0 && !vdom_set_max_downtime(m->dom, r->downtime_ms, &ce))
         log_debug("rescue", "downtime limit: %s", ce.msg);
     for (size_t i = r->nrestore; i-- > 0;)
         if (r->restore[i] != NULL && !slow_restore(m->dom, r->restore[i], &ce)) {
             log_warn("rescue", "the guest may still be slowed: %s", ce.msg);
-            move_left(m, "on this host: the guest may still be slowed (%s)", ce.msg);
+            texts_add(&m->left, "on this host: the guest may still be slowed (%s)",
+                      ce.msg);
         }
     return true;
 }

@@ -7,11 +7,11 @@
  * is copied anew. */
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/random.h>
 
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/random.h"
 #include "migrate/move-int.h"
 #include "migrate/suspects.h"
 
@@ -26,10 +26,8 @@ static bool choose(struct sample *s, struct err *e)
 {
     uint64_t random[BLOCKS];
 
-    /* Never short for so few bytes (getrandom(2)): 2 x 256. */
-    for (size_t i = 0; i < BLOCKS; i += BLOCKS / 2)
-        if (getrandom(random + i, sizeof random / 2, 0) != sizeof random / 2)
-            return err_set(e, ERR_SYS, errno, "getrandom");
+    if (!random_bytes(random, sizeof random, e))
+        return false;
     suspects_sample(&s->looked, s->disk->safe - s->disk->safe % MIRROR_BLOCK, BLOCKS,
                     random);
     return true;

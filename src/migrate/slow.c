@@ -166,7 +166,7 @@ void slow_left(struct move *m)
     for (size_t i = 0; i < m->plan.n; i++)
         left |= m->slow.disks[i].before != NULL;
     if (left && !proc_ended(m->qemu_pidfd))
-        move_left(m,
+        texts_add(&m->left,
                   "on this host: the guest may still be slowed (virsh blkdeviotune)");
 }
 

@@ -10,14 +10,7 @@
 #include "base/mem.h"
 #include "base/units.h"
 #include "migrate/move-int.h"
-
-static bool agent_post(struct move *m, const char *what, int timeout_ms, struct err *e)
-{
-    char path[64];
-
-    snprintf(path, sizeof path, "/moves/%s/%s", m->id, what);
-    return link_call(m->link, "POST", path, json_new(), timeout_ms, m->halt, NULL, e);
-}
+#include "migrate/request.h"
 
 /* RAM's threads ask, too. */
 static bool ran(struct move *m)
@@ -115,7 +108,8 @@ static bool release(struct move *m, struct err *e)
     m->progress.released = true;
     pthread_mutex_unlock(&m->lock);
     memory_released(m);
-    if (!agent_post(m, "release", CALL_MS, e)) {
+    if (!request_move(m->link, "POST", m->id, "release", json_new(), CALL_MS, m->halt,
+                      NULL, e)) {
         /* Refused: the agent says for certain that nothing was passed on. */
         if (e->kind == ERR_REFUSED)
             m->released = false;
@@ -137,7 +131,9 @@ static bool switch_steps(struct move *m, struct err *e)
     m->marks.end[PAUSE_ROUND] = m->copied_at_ns;
     copy_drop(m);
     mark(m, PAUSE_FLUSH);
-    if (!fault_point("switch.copied", e) || !agent_post(m, "close", CLOSE_MS, e) ||
+    if (!fault_point("switch.copied", e) ||
+        !request_move(m->link, "POST", m->id, "close", json_new(), CLOSE_MS, m->halt,
+                      NULL, e) ||
         !fault_point("switch.closed", e))
         return false;
     mark(m, PAUSE_CLOSE);

@@ -33,7 +33,7 @@ static bool query_block(struct vdom *dom, struct json_object **out, struct err *
 static bool foreign_export(void *ctx, const char *node, const char *name, struct err *e)
 {
     (void)ctx, (void)node;
-    if (strncmp(name, "snm-", strlen("snm-")) == 0)
+    if (blkqmp_has_prefix(name, BLKQMP_OURS))
         return true;
     err_set(e, ERR_REFUSED, 0, "QEMU already has an export, \"%s\", of another program",
             name);
@@ -410,7 +410,7 @@ static bool remove_bitmap(void *ctx, const char *node, const char *name, struct 
 {
     struct sweep *const s = ctx;
 
-    if (s->spared != NULL && strncmp(name, s->spared, strlen(s->spared)) == 0)
+    if (s->spared != NULL && blkqmp_has_prefix(name, s->spared))
         return true;
     struct json_object *const args =
         json_add_str(json_add_str(json_new(), "node", node), "name", name);

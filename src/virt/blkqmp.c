@@ -11,9 +11,14 @@
 void blkqmp_prefix(char out[32], const char *id)
 {
     if (id == NULL)
-        snprintf(out, 32, "snm-");
+        snprintf(out, 32, BLKQMP_OURS);
     else
-        snprintf(out, 32, "snm-%.8s-", id);
+        snprintf(out, 32, BLKQMP_OURS "%.8s-", id);
+}
+
+bool blkqmp_has_prefix(const char *name, const char *prefix)
+{
+    return strncmp(name, prefix, strlen(prefix)) == 0;
 }
 
 void blkqmp_bitmap(const struct blk *b, unsigned generation, char out[BLKQMP_NAME])
@@ -220,17 +225,25 @@ static bool copy(char *dst, size_t size, const char *src, const char *what,
     return true;
 }
 
+/* A string of an object, borrowed from it; NULL: it has none. */
+static const char *text_in(struct json_object *o, const char *key)
+{
+    struct json_object *v;
+
+    return json_object_object_get_ex(o, key, &v) &&
+                   json_object_is_type(v, json_type_string)
+               ? json_object_get_string(v)
+               : NULL;
+}
+
 /* Entries look like { "qdev": Q, "removable": B, "inserted": { "node-name": N, "image":
  * { "virtual-size": S, "actual-size": A }, "dirty-bitmaps": [...] } }; a drive without a
  * medium has no inserted, something built in has no qdev. */
 static const char *qdev_of(struct json_object *entry)
 {
-    struct json_object *o;
+    const char *const qdev = text_in(entry, "qdev");
 
-    return json_object_object_get_ex(entry, "qdev", &o) &&
-                   json_object_is_type(o, json_type_string)
-               ? json_object_get_string(o)
-               : "";
+    return qdev != NULL ? qdev : "";
 }
 
 static bool read_disk(struct json_object *entry, struct blkdisk *out, struct err *e)
@@ -274,11 +287,9 @@ bool blkqmp_find(struct json_object *blocks, const char *alias, struct blkdisk *
 
 static bool name_is(struct json_object *entry, const char *name)
 {
-    struct json_object *o;
+    const char *const is = text_in(entry, "name");
 
-    return json_object_object_get_ex(entry, "name", &o) &&
-           json_object_is_type(o, json_type_string) &&
-           strcmp(json_object_get_string(o), name) == 0;
+    return is != NULL && strcmp(is, name) == 0;
 }
 
 bool blkqmp_has_name(struct json_object *list, const char *name, bool *has,
@@ -329,16 +340,24 @@ static struct json_object *entry_of(struct json_object *blocks, const char *qdev
     return NULL;
 }
 
-/* The bitmap @name of an entry of query-block; NULL: none. */
-static struct json_object *bitmap_in(struct json_object *entry, const char *name)
+/* The bitmaps of an entry of query-block; NULL: none. */
+static struct json_object *bitmaps_in(struct json_object *entry)
 {
     struct json_object *inserted, *list;
 
-    if (!json_object_object_get_ex(entry, "inserted", &inserted) ||
-        !json_object_object_get_ex(inserted, "dirty-bitmaps", &list) ||
-        !json_object_is_type(list, json_type_array))
-        return NULL;
-    for (size_t i = 0; i < json_object_array_length(list); i++) {
+    return json_object_object_get_ex(entry, "inserted", &inserted) &&
+                   json_object_object_get_ex(inserted, "dirty-bitmaps", &list) &&
+                   json_object_is_type(list, json_type_array)
+               ? list
+               : NULL;
+}
+
+/* The one named @name; NULL: none. */
+static struct json_object *bitmap_in(struct json_object *entry, const char *name)
+{
+    struct json_object *const list = bitmaps_in(entry);
+
+    for (size_t i = 0; list != NULL && i < json_object_array_length(list); i++) {
         struct json_object *const bitmap = json_object_array_get_idx(list, i);
         if (name_is(bitmap, name))
             return bitmap;
@@ -421,14 +440,10 @@ bool blkqmp_frozen(const struct blk *b, struct json_object *blocks, uint64_t *by
 /* "snm-1a2b3c4d-3" with that prefix: 3.  false: another name. */
 static bool generation_of(struct json_object *bitmap, const char *prefix, unsigned *out)
 {
-    struct json_object *o;
+    const char *const name = text_in(bitmap, "name");
     char back[BLKQMP_NAME];
 
-    if (!json_object_object_get_ex(bitmap, "name", &o) ||
-        !json_object_is_type(o, json_type_string))
-        return false;
-    const char *const name = json_object_get_string(o);
-    if (strncmp(name, prefix, strlen(prefix)) != 0)
+    if (name == NULL || !blkqmp_has_prefix(name, prefix))
         return false;
     *out = (unsigned)strtoul(name + strlen(prefix), NULL, 10);
     snprintf(back, sizeof back, "%.32s%u", prefix, *out);
@@ -452,17 +467,6 @@ static bool is_sound(struct json_object *bitmap, struct err *e)
         granularity == BLKQMP_GRANULARITY)
         return true;
     return err_set(e, ERR_REFUSED, 0, "its dirty bitmap is not as it was left");
-}
-
-static struct json_object *bitmaps_in(struct json_object *entry)
-{
-    struct json_object *inserted, *list;
-
-    return json_object_object_get_ex(entry, "inserted", &inserted) &&
-                   json_object_object_get_ex(inserted, "dirty-bitmaps", &list) &&
-                   json_object_is_type(list, json_type_array)
-               ? list
-               : NULL;
 }
 
 /* Exactly one of ours; more were left by something that was cut short. */
@@ -529,11 +533,6 @@ bool blkqmp_usage(const struct blk *b, struct json_object *blocks, size_t i,
 
 /* ---- what is ours ------------------------------------------------------------------ */
 
-static bool starts_with(const char *s, const char *prefix)
-{
-    return strncmp(s, prefix, strlen(prefix)) == 0;
-}
-
 bool blkqmp_exports(struct json_object *exports, const char *prefix, blkqmp_each each,
                     void *ctx, struct err *e)
 {
@@ -545,7 +544,7 @@ bool blkqmp_exports(struct json_object *exports, const char *prefix, blkqmp_each
         struct json_object *const x = json_object_array_get_idx(exports, i);
         if (!need_object(x, "query-block-exports", e) || !json_get_str(x, "id", &id, e))
             return false;
-        if (starts_with(id, prefix) && !each(ctx, NULL, id, e))
+        if (blkqmp_has_prefix(id, prefix) && !each(ctx, NULL, id, e))
             return false;
     }
     return true;
@@ -569,7 +568,7 @@ static bool node_bitmaps(struct json_object *node, const char *prefix, blkqmp_ea
         if (!json_has(bitmap, "name")) /* a block job's own */
             continue;
         if (!json_get_str(bitmap, "name", &name, e) ||
-            (starts_with(name, prefix) && !each(ctx, node_name, name, e)))
+            (blkqmp_has_prefix(name, prefix) && !each(ctx, node_name, name, e)))
             return false;
     }
     return true;

@@ -15,8 +15,11 @@ enum {
         16, /* NBD connections for each disk; QEMU's limit counts all */
 };
 
+#define BLKQMP_OURS "snm-" /* what every name that we give begins with */
+
 /* "snm-1a2b3c4d-" of a move's id; "snm-" when @id is NULL. */
 void blkqmp_prefix(char out[32], const char *id);
+bool blkqmp_has_prefix(const char *name, const char *prefix);
 /* "snm-1a2b3c4d-3", the bitmap of a generation. */
 void blkqmp_bitmap(const struct blk *b, unsigned generation, char out[BLKQMP_NAME]);
 /* "snm-1a2b3c4d-vda-3", of the generation that is active while it exists; and the part of

@@ -265,8 +265,7 @@ static bool read_medium(xmlNodePtr disk, const char *device, const char *target,
 static bool fill_disk(xmlNodePtr disk, struct domdisk *to, struct err *e)
 {
     to->block = xml_attr_is(disk, "type", "block");
-    return xml_attr(xml_child(disk, "target"), "bus", to->bus, sizeof to->bus, e) &&
-           xml_attr(xml_child(disk, "alias"), "name", to->alias, sizeof to->alias, e) &&
+    return xml_attr(xml_child(disk, "alias"), "name", to->alias, sizeof to->alias, e) &&
            xml_attr(xml_child(disk, "driver"), "type", to->format, sizeof to->format,
                     e) &&
            source_path(disk, to->path, sizeof to->path, e);
@@ -373,9 +372,7 @@ static bool read_net(xmlNodePtr interface, struct domnet *net, struct err *e)
                                                                         : "dev";
 
     return xml_attr(interface, "type", net->kind, sizeof net->kind, e) &&
-           xml_attr(source, attr, net->source, sizeof net->source, e) &&
-           xml_attr(xml_child(interface, "mac"), "address", net->mac, sizeof net->mac,
-                    e);
+           xml_attr(source, attr, net->source, sizeof net->source, e);
 }
 
 static bool read_nets(xmlNodePtr devices, struct dominfo *out, struct err *e)

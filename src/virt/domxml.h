@@ -18,7 +18,6 @@ enum { DOMXML_MAX = 4 << 20, DOMXML_DISKS_MAX = 64 };
 struct domdisk {
     char target[32]; /* "vda" */
     char alias[64];  /* "virtio-disk0"; "" in an inactive XML */
-    char bus[16];
     char path[4096]; /* file or block device */
     char format[16]; /* "raw", "qcow2" */
     bool block;      /* type='block' */
@@ -35,7 +34,6 @@ struct domfile {
 struct domnet {
     char kind[24];    /* "bridge", "network", "direct", "ethernet", "user", ... */
     char source[256]; /* bridge, network or device name */
-    char mac[24];
 };
 
 struct dominfo {

@@ -81,19 +81,14 @@ static enum vram_status status_of(const char *name)
 static bool counters(struct json_object *ram, struct vram *out, struct err *e)
 {
     uint64_t pages, page_size;
-    struct json_object *mbps;
 
     if (!json_get_u64(ram, "total", &out->total, e) ||
         !json_get_u64(ram, "remaining", &out->remaining, e) ||
-        !json_get_u64(ram, "transferred", &out->transferred, e) ||
         !json_get_u64(ram, "dirty-sync-count", &out->passes, e) ||
         !json_get_u64(ram, "dirty-pages-rate", &pages, e) ||
         !json_get_u64(ram, "page-size", &page_size, e))
         return err_wrap(e, "query-migrate");
     out->dirty_rate = pages * page_size;
-    if (json_object_object_get_ex(ram, "mbps", &mbps) &&
-        json_object_get_double(mbps) > 0)
-        out->rate = (uint64_t)(json_object_get_double(mbps) * 1e6 / 8);
     return true;
 }
 

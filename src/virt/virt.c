@@ -246,10 +246,6 @@ bool virt_host(struct virt *v, struct virt_host *out, struct err *e)
     if (name == NULL)
         return virt_fail(e, "cannot ask for the host's name");
     log_clean(out->hostname, sizeof out->hostname, name);
-    if (virConnectGetLibVersion(v->conn, &out->libvirt_version) < 0)
-        return virt_fail(e, "cannot ask for the version of libvirt");
-    if (virConnectGetVersion(v->conn, &out->qemu_version) < 0)
-        out->qemu_version = 0; /* none installed: preflight says so */
     return host_uuid(v, out->uuid, sizeof out->uuid, e) &&
            memory_available(v, &out->memory_free, e);
 }

@@ -36,8 +36,6 @@ bool virt_alive(struct virt *v);
 struct virt_host {
     char hostname[256];
     char uuid[37];
-    /* major*1000000 + minor*1000 + release; qemu_version 0: there is no QEMU */
-    unsigned long libvirt_version, qemu_version;
     uint64_t memory_free; /* bytes */
 };
 MUST_CHECK bool virt_host(struct virt *v, struct virt_host *out, struct err *e);
@@ -179,10 +177,9 @@ enum vram_status {
 };
 struct vram {
     enum vram_status status;
-    uint64_t total, remaining, transferred; /* bytes */
-    uint64_t dirty_rate;                    /* bytes/s */
-    uint64_t rate;                          /* bytes/s that QEMU measured */
-    uint64_t passes;                        /* dirty-sync-count */
+    uint64_t total, remaining; /* bytes */
+    uint64_t dirty_rate;       /* bytes/s */
+    uint64_t passes;           /* dirty-sync-count */
 };
 MUST_CHECK bool vdom_ram(struct vdom *d, struct vram *out, struct err *e);
 

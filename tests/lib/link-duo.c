@@ -68,6 +68,12 @@ static bool request(void *ctx, const char *method, const char *path,
         *reply = json_add_str(json_new(), "method", method);
         return true;
     }
+    if (strncmp(path, "/moves/", 7) == 0) {
+        *reply = json_add_str(json_new(), "method", method);
+        json_add_str(*reply, "path", path);
+        json_add_obj(*reply, "body", json_object_get(body));
+        return true;
+    }
     if (strcmp(path, "/wait") == 0) {
         pthread_mutex_lock(&f->lock);
         f->waiting++;

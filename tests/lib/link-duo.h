@@ -16,7 +16,8 @@ enum {
 };
 
 /* What the server's handlers share.  Paths: "/echo", "/nothing", "/method", "/wait" (until
- * far_go()), anything else fails with ENOSPC; channels: all but "refused". */
+ * far_go()), "/moves/..." (says what it was asked), anything else fails with ENOSPC;
+ * channels: all but "refused". */
 struct far {
     pthread_mutex_t lock; /* guards below */
     pthread_cond_t changed;

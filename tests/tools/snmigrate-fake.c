@@ -287,12 +287,11 @@ static void fill_texts(const struct move *m, struct move_result *r)
     if (r->where != MOVE_AT_DESTINATION || m->cfg->check_only)
         return;
     for (size_t i = 0; i < r->ndisks; i++)
-        snprintf(r->notes[r->nnotes++], sizeof r->notes[0],
-                 "the old disk %s stays on hosta: %s", r->disks[i].target,
-                 r->disks[i].src);
+        texts_add(&r->notes, "the old disk %s stays on hosta: %s", r->disks[i].target,
+                  r->disks[i].src);
     if (r->status == 6)
-        snprintf(r->left[r->nleft++], sizeof r->left[0],
-                 "on hosta: virsh undefine %s (cannot reach libvirt)", r->domain);
+        texts_add(&r->left, "on hosta: virsh undefine %s (cannot reach libvirt)",
+                  r->domain);
 }
 
 void move_run(struct move *m, struct move_result *out)

@@ -225,6 +225,23 @@ static void image__file_that_appears_before_publish_is_never_touched(void **stat
     assert_int_equal(st.st_size, 8);
 }
 
+static void image__fd_path_is_the_file_before_it_has_a_name(void **state)
+{
+    struct image im = image("a.img", "raw", MIB);
+    char path[IMAGE_FD_PATH];
+    struct stat st;
+    struct err e;
+
+    (void)state;
+    assert_ok(image_make(&im, &e), e);
+    assert_ptr_equal(image_fd_path(&im, path), path);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_ino, im.id.ino);
+    assert_int_equal(st.st_size, MIB);
+    assert_ok(image_remove(&im, &e), e);
+    image_close(&im);
+}
+
 static void image__symlink_at_the_name_is_not_followed(void **state)
 {
     struct image im = image("a.img", "raw", MIB);
@@ -1005,6 +1022,7 @@ int main(void)
         TEST_TMP(image__without_publish_nothing_is_left),
         TEST_TMP(image__existing_file_is_never_touched),
         TEST_TMP(image__file_that_appears_before_publish_is_never_touched),
+        TEST_TMP(image__fd_path_is_the_file_before_it_has_a_name),
         TEST_TMP(image__symlink_at_the_name_is_not_followed),
         TEST_TMP(image__symlink_swapped_in_a_loop_is_never_followed),
         TEST_TMP(image__remove_takes_only_the_file_it_made),

@@ -94,6 +94,18 @@ static void blkqmp__names_carry_the_move_and_the_generation(void **state)
     assert_string_equal(prefix, "snm-");
 }
 
+static void blkqmp__a_prefix_is_a_beginning(void **state)
+{
+    (void)state;
+    assert_true(blkqmp_has_prefix("snm-1a2b3c4d-0", BLKQMP_OURS));
+    assert_true(blkqmp_has_prefix("snm-1a2b3c4d-0", "snm-1a2b3c4d-"));
+    assert_true(blkqmp_has_prefix("snm-", BLKQMP_OURS));
+    assert_false(blkqmp_has_prefix("snm", BLKQMP_OURS));
+    assert_false(blkqmp_has_prefix("snm-1a2b3c4e-0", "snm-1a2b3c4d-"));
+    assert_false(blkqmp_has_prefix("not-snm-1a2b3c4d-0", BLKQMP_OURS));
+    assert_false(blkqmp_has_prefix("", BLKQMP_OURS));
+}
+
 static void blkqmp__longest_names_are_whole(void **state)
 {
     char name[BLKQMP_NAME];
@@ -531,6 +543,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(blkqmp__names_carry_the_move_and_the_generation),
+        TEST(blkqmp__a_prefix_is_a_beginning),
         TEST(blkqmp__longest_names_are_whole),
         TEST(blkqmp__start_adds_one_bitmap_to_each_disk),
         TEST(blkqmp__rotate_adds_the_new_and_freezes_the_old),

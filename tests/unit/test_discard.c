@@ -266,7 +266,7 @@ static void text__says_what_was_removed(void **state)
     text_clear(&t);
     r->move.at_source = false;
     r->in_qemu = false;
-    snprintf(r->left[r->nleft++], sizeof r->left[0], "do this");
+    texts_add(&r->left, "do this");
     discard_text(&t, r);
     assert_contains(t.buf, "move 11111111 from root@hostb\n");
     assert_contains(t.buf, "/var/web.raw on this host, 5.0 MiB\n");
@@ -294,7 +294,7 @@ static void json__has_all(void **state)
 
     (void)state;
     if (!err_set(&r->err, ERR_LINK, 0, "gone"))
-        snprintf(r->left[r->nleft++], sizeof r->left[0], "do this");
+        texts_add(&r->left, "do this");
     AUTO(json_put) struct json_object *o = discard_json(r);
     const char *const s = json_object_to_json_string_ext(
         o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);

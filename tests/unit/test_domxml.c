@@ -88,7 +88,6 @@ static void domxml__inactive_uefi_domain_gives_disks(void **state)
     parse("uefi-inactive.xml", &d, NULL);
     assert_int_equal(d.ndisks, 2);
     assert_string_equal(d.disks[0].target, "vda");
-    assert_string_equal(d.disks[0].bus, "virtio");
     assert_string_equal(d.disks[0].alias, "");
     assert_string_equal(d.disks[0].path, "/var/lib/libvirt/images/web01.qcow2");
     assert_string_equal(d.disks[0].format, "qcow2");
@@ -119,7 +118,6 @@ static void domxml__inactive_uefi_domain_gives_files_and_nets(void **state)
     assert_int_equal(d.nnets, 3);
     assert_string_equal(d.nets[0].kind, "bridge");
     assert_string_equal(d.nets[0].source, "br0");
-    assert_string_equal(d.nets[0].mac, "52:54:00:6b:3c:58");
     assert_string_equal(d.nets[1].kind, "network");
     assert_string_equal(d.nets[1].source, "backend");
     assert_string_equal(d.nets[2].kind, "direct");

@@ -50,24 +50,30 @@ static void kept__newest_entry_says_how_far(void **state)
     assert_string_equal(kept.opening, OPENING);
     assert_string_equal(kept.id, ID);
     assert_int_equal(kept.pid, 7);
-    assert_false(kept.settled);
     assert_true(kept_something(&kept));
     kept_amount(&kept, &bytes, &size);
     assert_int_equal(bytes, 1300);
     assert_int_equal(size, 2000);
 }
 
+static bool settled(const char *text)
+{
+    AUTO(json_put) struct json_object *o = NULL;
+
+    assert_ok(json_parse(text, strlen(text), &o, &e), e);
+    return kept_is_settled(o);
+}
+
 static void kept__settled_is_what_ends_with_kept(void **state)
 {
     (void)state;
-    assert_ok(read_text("[" PREPARED("", "7", "0",
-                                     "0") "," OPENED(OPENING) "," KEPT("200", "0") "]"),
-              e);
-    assert_true(kept.settled);
+    assert_true(settled("[" STEP("opened") "," KEPT("200", "0") "]"));
+    assert_false(settled("[" KEPT("200", "0") "," STEP("prepared") "]"));
+    assert_false(settled("[" STEP("copied") "]"));
+    assert_false(settled("[]"));
     assert_ok(read_text("[" PREPARED("", "7", "0", "0") "," OPENED(OPENING) "," KEPT(
                   "200", "0") "," PREPARED(OPENING, "7", "200", "0") "]"),
               e);
-    assert_false(kept.settled);
     assert_true(kept_something(&kept));
 }
 

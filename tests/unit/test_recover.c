@@ -112,7 +112,7 @@ static void text__says_what_and_where(void **state)
     AUTO(text_fini) struct text t = { .utf8 = true };
 
     (void)state;
-    snprintf(r.left[r.nleft++], sizeof r.left[0], "do this");
+    texts_add(&r.left, "do this");
     recover_text(&t, &r);
     assert_contains(t.buf, "web\\x0301, move 01234567 to root@hostb\n");
     assert_contains(t.buf, "paused by the move\n");
@@ -160,7 +160,7 @@ static void json__has_all(void **state)
 
     (void)state;
     if (!err_set(&r.err, ERR_UNRESOLVED, 0, "open"))
-        snprintf(r.left[r.nleft++], sizeof r.left[0], "do this");
+        texts_add(&r.left, "do this");
     AUTO(json_put) struct json_object *o = recover_json(&r);
     const char *const s = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN);
 

@@ -32,9 +32,9 @@ static struct move_result *moved(void)
         .disks = { { "vda", "/old/web01.img", "/new/web01.img", "raw", 20 * GIB },
                    { "nvme0n12", "/old/b.qcow2", "/new/b.qcow2", "qcow2", 513 } },
         .ndisks = 2,
-        .notes = { "the definition was saved as /var/lib/snmigrate/x.xml",
-                   "the old disk vda stays on hosta: /old/web01.img" },
-        .nnotes = 2,
+        .notes = { { "the definition was saved as /var/lib/snmigrate/x.xml",
+                     "the old disk vda stays on hosta: /old/web01.img" },
+                   2 },
     };
     return &result;
 }
@@ -49,7 +49,7 @@ static struct move_result *failed(int status, enum err_kind kind)
     r->pause_ms = -1;
     r->rounds = 0;
     r->ram_bytes = 0;
-    r->nnotes = 0;
+    r->notes.n = 0;
     err_set(&r->err, kind, 0, "vda: dst: write of 65536 bytes at 3221225472");
     return r;
 }
@@ -111,8 +111,7 @@ static void report__status_6_lists_what_is_left_to_do(void **state)
     (void)state;
     r->status = 6;
     r->ndisks = 0;
-    r->nleft = 1;
-    snprintf(r->left[0], sizeof r->left[0], "on hosta: virsh undefine web01");
+    texts_add(&r->left, "on hosta: virsh undefine web01");
     assert_report(&cfg, r,
         "web01 moved to hostb in 3m 12s; something is left to do.\n"
         "  paused 87 ms (300 ms allowed)\n"
@@ -265,7 +264,7 @@ static void report__check_says_whether_it_can_move(void **state)
     check.check_only = true;
     r->where = MOVE_AT_SOURCE;
     r->pause_ms = -1;
-    r->disk_bytes = r->ram_bytes = r->nnotes = r->sent = 0;
+    r->disk_bytes = r->ram_bytes = r->notes.n = r->sent = 0;
     assert_report(&check, r,
         "web01 can move to hostb.\n"
         "  vda    /old/web01.img\n"
@@ -302,9 +301,9 @@ static void report__forecast_and_outcome_side_by_side(void **state)
     r->forecast = foreseen();
     r->forecast_at_ms = 4000;
     r->pause = (struct pause){ { 2, 30, 3, 9, 0, 5, 20, 10, 8 }, 87 };
-    r->ndisks = r->nnotes = 0;
-    r->greeting = (struct move_greeting){ .done = { "announced" }, .ndone = 1,
-                                          .failed = { "no agent" }, .nfailed = 1 };
+    r->ndisks = r->notes.n = 0;
+    r->greeting = (struct move_greeting){ .done = { { "announced" }, 1 },
+                                          .failed = { { "no agent" }, 1 } };
     assert_report(&cfg, r,
         "web01 moved to hostb in 3m 12s.\n"
         "  paused 87 ms (300 ms allowed)\n"
@@ -330,7 +329,7 @@ static void report__forecast_of_no_pause_at_all(void **state)
     r->forecast.converges = false;
     r->forecast.pause_ms = -1;
     r->forecast_at_ms = 4000;
-    r->ndisks = r->nnotes = 0;
+    r->ndisks = r->notes.n = 0;
     assert_report(&cfg, r,
         "web01 moved to hostb in 3m 12s.\n"
         "  paused 87 ms (300 ms allowed)\n"
@@ -350,7 +349,7 @@ static void report__forecast_of_a_check(void **state)
     check.check_only = true;
     r->where = MOVE_AT_SOURCE;
     r->pause_ms = -1;
-    r->disk_bytes = r->ram_bytes = r->nnotes = r->sent = r->ndisks = 0;
+    r->disk_bytes = r->ram_bytes = r->notes.n = r->sent = r->ndisks = 0;
     r->forecast = foreseen();
     assert_report(&check, r,
         "web01 can move to hostb.\n"
