@@ -38,8 +38,7 @@
 #include "cli/report.h"
 #include "migrate/guard.h"
 #include "migrate/move.h"
-
-enum { STATUS_USAGE = 2 };
+#include "migrate/status.h"
 
 /* What main and "signals" share; all of it is constant or does its own locking. */
 struct cli {
@@ -198,7 +197,8 @@ static void say_result(const struct cli *c, const struct move_result *r)
     AUTO(text_fini) struct text t = { .utf8 = c->utf8 };
 
     /* A check that finds blockers has done what it was asked: its report lists them. */
-    if (!(report && o->move.check_only && r->status == 3 && r->findings.n > 0))
+    if (!(report && o->move.check_only && r->status == STATUS_REFUSED &&
+          r->findings.n > 0))
         report_failure(&t, &o->move, r, !report);
     text_flush(&t, STDERR_FILENO);
     if (o->json)
@@ -233,7 +233,7 @@ static int run_move(struct cli *c)
     }
     move_free(c->move);
     cancel_free(c->cancel);
-    return started ? r.status : say_error(c, &e, 4);
+    return started ? r.status : say_error(c, &e, STATUS_FAILED);
 }
 
 static int run_help(const struct opts *o)
@@ -242,7 +242,7 @@ static int run_help(const struct opts *o)
         opts_help(stdout);
     else
         printf("snmigrate %s\n", SNMIGRATE_VERSION);
-    return fflush(stdout) == 0 ? 0 : STATUS_USAGE;
+    return fflush(stdout) == 0 ? STATUS_OK : STATUS_USAGE;
 }
 
 /* "snmigrate agent" and "snmigrate guard", which snmigrate runs itself.  A move has two

@@ -12,8 +12,7 @@
 #include "cli/json_out.h"
 #include "cli/opts.h"
 #include "cli/report.h"
-
-enum { OK = 0, USAGE = 2 };
+#include "migrate/status.h"
 
 /* --- the command line --- */
 
@@ -94,7 +93,7 @@ void discard_text(struct text *t, const struct discard_result *r)
         text_put(t, TEXT_PLAIN, r->left[i]);
         text_newline(t);
     }
-    if (r->status == 0)
+    if (r->status == STATUS_OK)
         text_printf(t, TEXT_PLAIN,
                     "%s: this move is forgotten%s; the guest was not touched",
                     m->domain, r->nleft > 0 ? " on this host" : "");
@@ -156,7 +155,7 @@ static int fail(const struct err *e, bool utf8)
 
     report_error(&t, e);
     text_flush(&t, STDERR_FILENO);
-    return USAGE;
+    return STATUS_USAGE;
 }
 
 /* Of what was refused only the reason; of the rest also how far it came. */
@@ -173,7 +172,7 @@ static void say(const struct discard_opts *o, const struct discard_result *r, bo
             text_unwritten(&e);
         return;
     }
-    if (r->status == 0 || r->nfiles > 0)
+    if (r->status == STATUS_OK || r->nfiles > 0)
         discard_text(&t, r);
     text_flush(&t, STDOUT_FILENO);
 }
@@ -192,7 +191,7 @@ int discard_main(int argc, char **argv, bool utf8)
     }
     if (o.help) {
         opts_help(stdout);
-        return fflush(stdout) == 0 ? OK : USAGE;
+        return fflush(stdout) == 0 ? STATUS_OK : STATUS_USAGE;
     }
     discard_run(&o.discard, &r);
     say(&o, &r, utf8);

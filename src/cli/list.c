@@ -12,8 +12,8 @@
 #include "cli/json_out.h"
 #include "cli/opts.h"
 #include "cli/report.h"
+#include "migrate/status.h"
 
-enum { OK = 0, USAGE = 2, FAILED = 4 };
 enum { COLUMNS = 4, GAP = 2, CELL = 600, SHOWN = 8 /* digits of an id */ };
 
 /* --- in words; pure --- */
@@ -249,15 +249,15 @@ int list_main(int argc, char **argv, bool utf8)
     log_init(LOG_WARN, "src");
     if (!parse(argc, argv, &json, &help, &e)) {
         err_next(&e, "See: snmigrate --help");
-        return fail(&e, USAGE, utf8);
+        return fail(&e, STATUS_USAGE, utf8);
     }
     if (help) {
         opts_help(stdout);
-        return fflush(stdout) == 0 ? OK : USAGE;
+        return fflush(stdout) == 0 ? STATUS_OK : STATUS_USAGE;
     }
     if (inventory_scan(&list, &n, &e) && show(list, n, json, utf8, &e))
-        return OK;
+        return STATUS_OK;
     if (e.os == EACCES)
         err_next(&e, "Run it as root.");
-    return fail(&e, FAILED, utf8);
+    return fail(&e, STATUS_FAILED, utf8);
 }

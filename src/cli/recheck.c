@@ -17,8 +17,8 @@
 #include "base/unix.h"
 #include "cli/json_out.h"
 #include "cli/report.h"
+#include "migrate/status.h"
 
-enum { OK = 0, USAGE = 2, FAILED = 4, DIFFER = 6 };
 enum { LIVE_MS = 500, PLAIN_MS = 5000 };
 
 /* --- the command line --- */
@@ -129,7 +129,7 @@ static void put_disk(struct text *t, const struct recheck_result *r,
 
 static void put_verdict(struct text *t, const struct recheck_result *r)
 {
-    if (r->status != DIFFER) {
+    if (r->status != STATUS_DIFFER) {
         text_printf(t, TEXT_PLAIN, "%s: both copies of its disks are alike", r->domain);
     } else if (r->marked) {
         text_printf(t, TEXT_PLAIN,
@@ -319,14 +319,14 @@ int recheck_main(int argc, char **argv, bool utf8)
     log_init(LOG_WARN, "src");
     if (!recheck_parse(argc, argv, &o, &e) || !fault_init(&e)) {
         err_next(&e, "See: snmigrate --help");
-        return fail(&e, USAGE, utf8);
+        return fail(&e, STATUS_USAGE, utf8);
     }
     if (o.help) {
         opts_help(stdout);
-        return fflush(stdout) == 0 ? OK : USAGE;
+        return fflush(stdout) == 0 ? STATUS_OK : STATUS_USAGE;
     }
     if (!start(&j, &o, &e))
-        return fail(&e, FAILED, utf8);
+        return fail(&e, STATUS_FAILED, utf8);
     const struct recheck_cfg cfg = { .what = o.what,
                                      .cancel = j.cancel,
                                      .progress = &j.progress };

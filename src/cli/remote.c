@@ -20,8 +20,8 @@
 #include "cli/render.h"
 #include "cli/report.h"
 #include "migrate/ctl.h"
+#include "migrate/status.h"
 
-enum { OK = 0, USAGE = 2, NONE = 3, FAILED = 4, INTERRUPTED = 130 };
 enum { ASK_MS = 3000 }; /* a move answers at once, on a busy host too */
 
 struct remote {
@@ -64,15 +64,18 @@ static int say(const struct remote *r, struct text *t)
     struct err e;
 
     text_newline(t);
-    return fd_write_all(STDOUT_FILENO, t->buf, t->len, &e) ? OK : fail(r, &e, FAILED);
+    if (!fd_write_all(STDOUT_FILENO, t->buf, t->len, &e))
+        return fail(r, &e, STATUS_FAILED);
+    return STATUS_OK;
 }
 
 static int say_json(const struct remote *r, struct json_object *o)
 {
     struct err e;
 
-    return json_out_write(STDOUT_FILENO, json_object_get(o), &e) ? OK
-                                                                 : fail(r, &e, FAILED);
+    if (!json_out_write(STDOUT_FILENO, json_object_get(o), &e))
+        return fail(r, &e, STATUS_FAILED);
+    return STATUS_OK;
 }
 
 static void warn(const struct remote *r, const char *what, const struct ctl_move *m)
@@ -156,7 +159,7 @@ static int no_such_move(const struct remote *r)
             log_clean(shown, sizeof shown, r->domain),
             r->silent > 0 ? ", or it does not answer" : "");
     err_next(&e, "See what is with: snmigrate status (a DOMAIN is a name or uuid)");
-    return fail(r, &e, NONE);
+    return fail(r, &e, STATUS_REFUSED);
 }
 
 /* --- status --- */
@@ -172,7 +175,7 @@ static int say_status(const struct remote *r, struct json_object *said)
         return say_json(r, said);
     if (!json_in_progress(said, &p, &e)) {
         err_wrap(&e, "a move that another version of snmigrate runs");
-        return fail(r, &e, FAILED);
+        return fail(r, &e, STATUS_FAILED);
     }
     text_printf(&t, TEXT_PLAIN, "[%s, to %s] ", units_time(time, p.elapsed_ms), p.dest);
     render_plain(&t, &p);
@@ -181,11 +184,11 @@ static int say_status(const struct remote *r, struct json_object *said)
 
 static int run_status(struct remote *r)
 {
-    int status = r->silent > 0 ? FAILED : OK;
+    int status = r->silent > 0 ? STATUS_FAILED : STATUS_OK;
 
     if (r->n == 0 && r->domain != NULL)
         return no_such_move(r);
-    if (r->n == 0 && status == OK && !r->json) {
+    if (r->n == 0 && status == STATUS_OK && !r->json) {
         AUTO(text_fini) struct text t = { .utf8 = r->utf8 };
 
         text_put(&t, TEXT_PLAIN, "no domain is being moved from this host");
@@ -194,7 +197,7 @@ static int run_status(struct remote *r)
     for (size_t i = 0; i < r->n; i++) {
         const int one = say_status(r, r->said[i]);
 
-        status = one != OK ? one : status;
+        status = one != STATUS_OK ? one : status;
     }
     return status;
 }
@@ -216,27 +219,29 @@ static int say_result(const struct remote *r, struct json_object *o)
         !json_get_str(o, "guest_state", &state, &e) ||
         !json_get_str(o, "source", &src, &e) ||
         !json_get_str(o, "destination", &dst, &e))
-        return fail(r, &e, FAILED);
+        return fail(r, &e, STATUS_FAILED);
     const bool at_src = strcmp(where, "source") == 0;
     const bool placed = at_src || strcmp(where, "destination") == 0;
 
-    if (r->json && say_json(r, o) != OK)
-        return FAILED;
+    if (r->json && say_json(r, o) != STATUS_OK)
+        return STATUS_FAILED;
     text_printf(&t, TEXT_PLAIN, "%s: ", domain);
     if (placed)
         text_printf(&t, TEXT_PLAIN, "%s on %s (%s)", state, at_src ? src : dst, where);
     else
         text_printf(&t, TEXT_PLAIN, "%s", where);
-    if (status != INTERRUPTED && json_has(o, "error") &&
+    if (status != STATUS_INTERRUPTED && json_has(o, "error") &&
         json_get_object(o, "error", &error, &e) &&
         json_get_str(error, "what", &what, &e))
         text_printf(&t, TEXT_PLAIN, "; %s", what);
-    if (!r->json && say(r, &t) != OK)
-        return FAILED;
+    if (!r->json && say(r, &t) != STATUS_OK)
+        return STATUS_FAILED;
     if (r->request.todo != CTL_ABORT)
         return (int)status;
     /* It was too far, although it was not known yet. */
-    return status == INTERRUPTED ? OK : status == 0 || status == 6 ? NONE : (int)status;
+    if (status == STATUS_OK || status == STATUS_LEFT)
+        return STATUS_REFUSED;
+    return status == STATUS_INTERRUPTED ? STATUS_OK : (int)status;
 }
 
 static int wait_for_end(const struct remote *r, int fd)
@@ -254,11 +259,11 @@ static int wait_for_end(const struct remote *r, int fd)
             err_next(&e, "Its guard brings the guest to one owner: virsh domstate %s",
                      r->domain);
         }
-        return fail(r, &e, FAILED);
+        return fail(r, &e, STATUS_FAILED);
     }
     if (!ctl_take_reply(reply, &result, &e))
-        return fail(r, &e, FAILED);
-    return result != NULL ? say_result(r, result) : FAILED;
+        return fail(r, &e, STATUS_FAILED);
+    return result != NULL ? say_result(r, result) : STATUS_FAILED;
 }
 
 static int run_request(struct remote *r)
@@ -276,11 +281,12 @@ static int run_request(struct remote *r)
 
         err_wrap(&e, "%s", log_clean(shown, sizeof shown, r->domain));
         return fail(r, &e,
-                    e.kind == ERR_REFUSED || e.kind == ERR_USAGE ? NONE : FAILED);
+                    e.kind == ERR_REFUSED || e.kind == ERR_USAGE ? STATUS_REFUSED
+                                                                 : STATUS_FAILED);
     }
     if (r->request.wait)
         return wait_for_end(r, fd);
-    return move != NULL ? say_status(r, move) : OK;
+    return move != NULL ? say_status(r, move) : STATUS_OK;
 }
 
 /* --- the command line --- */
@@ -344,11 +350,11 @@ int remote_main(int argc, char **argv, bool utf8)
     log_init(LOG_WARN, "src");
     if (!parse(&r, argc, argv, &e)) {
         err_next(&e, "See: snmigrate --help");
-        return fail(&r, &e, USAGE);
+        return fail(&r, &e, STATUS_USAGE);
     }
     if (r.help) {
         opts_help(stdout);
-        return fflush(stdout) == 0 ? OK : USAGE;
+        return fflush(stdout) == 0 ? STATUS_OK : STATUS_USAGE;
     }
     ask_all(&r);
     const int status = r.request.todo == CTL_STATUS ? run_status(&r) : run_request(&r);
