@@ -208,15 +208,6 @@ static void say_result(const struct cli *c, const struct move_result *r)
     text_flush(&t, STDOUT_FILENO);
 }
 
-static int say_error(const struct cli *c, const struct err *e, int status)
-{
-    AUTO(text_fini) struct text t = { .utf8 = c->utf8 };
-
-    report_error(&t, e);
-    text_flush(&t, STDERR_FILENO);
-    return status;
-}
-
 /* --- the program --- */
 
 static int run_move(struct cli *c)
@@ -233,7 +224,7 @@ static int run_move(struct cli *c)
     }
     move_free(c->move);
     cancel_free(c->cancel);
-    return started ? r.status : say_error(c, &e, STATUS_FAILED);
+    return started ? r.status : report_fail(&e, STATUS_FAILED, c->utf8);
 }
 
 static int run_help(const struct opts *o)
@@ -282,6 +273,6 @@ int cli_main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "verify") == 0)
         return recheck_main(argc - 1, argv + 1, c.utf8);
     if (!opts_parse(argc, argv, &c.opts, &e))
-        return say_error(&c, &e, STATUS_USAGE);
+        return report_fail(&e, STATUS_USAGE, c.utf8);
     return c.opts.help || c.opts.version ? run_help(&c.opts) : run_move(&c);
 }

@@ -149,15 +149,6 @@ struct json_object *discard_json(const struct discard_result *r)
 
 /* --- the program --- */
 
-static int fail(const struct err *e, bool utf8)
-{
-    AUTO(text_fini) struct text t = { .utf8 = utf8 };
-
-    report_error(&t, e);
-    text_flush(&t, STDERR_FILENO);
-    return STATUS_USAGE;
-}
-
 /* Of what was refused only the reason; of the rest also how far it came. */
 static void say(const struct discard_opts *o, const struct discard_result *r, bool utf8)
 {
@@ -187,7 +178,7 @@ int discard_main(int argc, char **argv, bool utf8)
     signal(SIGPIPE, SIG_IGN);
     if (!discard_parse(argc, argv, &o, &e) || !fault_init(&e)) {
         err_next(&e, "See: snmigrate --help");
-        return fail(&e, utf8);
+        return report_fail(&e, STATUS_USAGE, utf8);
     }
     if (o.help) {
         opts_help(stdout);

@@ -192,17 +192,6 @@ struct json_object *list_json(const struct inventory_move *m)
 
 /* --- the program --- */
 
-static int fail(const struct err *e, int status, bool utf8)
-{
-    AUTO(text_fini) struct text t = { .utf8 = utf8 };
-    struct err ignored;
-
-    report_error(&t, e);
-    if (!fd_write_all(STDERR_FILENO, t.buf, t.len, &ignored))
-        return status; /* nobody reads it */
-    return status;
-}
-
 static bool parse(int argc, char **argv, bool *json, bool *help, struct err *e)
 {
     for (int i = 1; i < argc; i++) {
@@ -249,7 +238,7 @@ int list_main(int argc, char **argv, bool utf8)
     log_init(LOG_WARN, "src");
     if (!parse(argc, argv, &json, &help, &e)) {
         err_next(&e, "See: snmigrate --help");
-        return fail(&e, STATUS_USAGE, utf8);
+        return report_fail(&e, STATUS_USAGE, utf8);
     }
     if (help) {
         opts_help(stdout);
@@ -259,5 +248,5 @@ int list_main(int argc, char **argv, bool utf8)
         return STATUS_OK;
     if (e.os == EACCES)
         err_next(&e, "Run it as root.");
-    return fail(&e, STATUS_FAILED, utf8);
+    return report_fail(&e, STATUS_FAILED, utf8);
 }

@@ -14,7 +14,6 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/units.h"
-#include "base/unix.h"
 #include "cli/json_out.h"
 #include "cli/report.h"
 #include "migrate/status.h"
@@ -211,25 +210,6 @@ struct job {
     bool live;
 };
 
-static void flush(struct text *t, int fd)
-{
-    struct err e;
-
-    if (t->len > 0 && !fd_write_all(fd, t->buf, t->len, &e) && fd != STDERR_FILENO)
-        dprintf(STDERR_FILENO, "snmigrate: the result could not be written: %s\n",
-                e.msg);
-    text_clear(t);
-}
-
-static int fail(const struct err *e, int status, bool utf8)
-{
-    AUTO(text_fini) struct text t = { .utf8 = utf8 };
-
-    report_error(&t, e);
-    flush(&t, STDERR_FILENO);
-    return status;
-}
-
 static void show(struct job *j)
 {
     const uint64_t size = atomic_load(&j->progress.size);
@@ -297,16 +277,15 @@ static void say(const struct recheck_opts *o, const struct recheck_result *r, bo
 
     if (r->err.kind != ERR_NONE)
         report_error(&t, &r->err);
-    flush(&t, STDERR_FILENO);
+    text_flush(&t, STDERR_FILENO);
     if (o->json) {
         if (!json_out_write(STDOUT_FILENO, recheck_json(r), &e))
-            dprintf(STDERR_FILENO, "snmigrate: the result could not be written: %s\n",
-                    e.msg);
+            text_unwritten(&e);
         return;
     }
     if (r->compared)
         recheck_text(&t, r);
-    flush(&t, STDOUT_FILENO);
+    text_flush(&t, STDOUT_FILENO);
 }
 
 int recheck_main(int argc, char **argv, bool utf8)
@@ -319,14 +298,14 @@ int recheck_main(int argc, char **argv, bool utf8)
     log_init(LOG_WARN, "src");
     if (!recheck_parse(argc, argv, &o, &e) || !fault_init(&e)) {
         err_next(&e, "See: snmigrate --help");
-        return fail(&e, STATUS_USAGE, utf8);
+        return report_fail(&e, STATUS_USAGE, utf8);
     }
     if (o.help) {
         opts_help(stdout);
         return fflush(stdout) == 0 ? STATUS_OK : STATUS_USAGE;
     }
     if (!start(&j, &o, &e))
-        return fail(&e, STATUS_FAILED, utf8);
+        return report_fail(&e, STATUS_FAILED, utf8);
     const struct recheck_cfg cfg = { .what = o.what,
                                      .cancel = j.cancel,
                                      .progress = &j.progress };

@@ -254,13 +254,6 @@ static void show(void *ctx, const struct recover_result *r)
     }
 }
 
-static int fail(struct shown *s, const struct err *e, int status)
-{
-    report_error(&s->text, e);
-    text_flush(&s->text, STDERR_FILENO);
-    return status;
-}
-
 static int run(struct shown *s)
 {
     const struct recover_opts *const o = s->opts;
@@ -273,7 +266,9 @@ static int run(struct shown *s)
              "src");
     signal(SIGPIPE, SIG_IGN);
     if (!fault_init(&e) || !recover_run(&o->recover, show, s, &e))
-        return fail(s, &e, e.kind == ERR_REFUSED ? STATUS_REFUSED : STATUS_UNRESOLVED);
+        return report_fail(&e,
+                           e.kind == ERR_REFUSED ? STATUS_REFUSED : STATUS_UNRESOLVED,
+                           s->text.utf8);
     if (s->n == 0 && !o->quiet && !o->json)
         puts("Nothing to recover on this host.");
     return s->status;
@@ -289,7 +284,7 @@ int recover_main(int argc, char **argv)
     setlocale(LC_CTYPE, "");
     s.text.utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
     if (!recover_parse(argc - 1, argv + 1, &o, &e)) {
-        status = fail(&s, &e, STATUS_USAGE);
+        status = report_fail(&e, STATUS_USAGE, s.text.utf8);
     } else if (o.help) {
         recover_help(stdout);
         status = STATUS_OK;

@@ -47,17 +47,6 @@ bool remote_is_command(const char *word)
 
 /* --- saying --- */
 
-static int fail(const struct remote *r, const struct err *e, int status)
-{
-    AUTO(text_fini) struct text t = { .utf8 = r->utf8 };
-    struct err ignored;
-
-    report_error(&t, e);
-    if (!fd_write_all(STDERR_FILENO, t.buf, t.len, &ignored))
-        return status; /* nobody reads it */
-    return status;
-}
-
 /* @t and a newline, to stdout. */
 static int say(const struct remote *r, struct text *t)
 {
@@ -65,7 +54,7 @@ static int say(const struct remote *r, struct text *t)
 
     text_newline(t);
     if (!fd_write_all(STDOUT_FILENO, t->buf, t->len, &e))
-        return fail(r, &e, STATUS_FAILED);
+        return report_fail(&e, STATUS_FAILED, r->utf8);
     return STATUS_OK;
 }
 
@@ -74,19 +63,17 @@ static int say_json(const struct remote *r, struct json_object *o)
     struct err e;
 
     if (!json_out_write(STDOUT_FILENO, json_object_get(o), &e))
-        return fail(r, &e, STATUS_FAILED);
+        return report_fail(&e, STATUS_FAILED, r->utf8);
     return STATUS_OK;
 }
 
 static void warn(const struct remote *r, const char *what, const struct ctl_move *m)
 {
     AUTO(text_fini) struct text t = { .utf8 = r->utf8 };
-    struct err e;
 
     text_printf(&t, TEXT_PLAIN, "snmigrate: domain %s: %s", m->uuid, what);
     text_newline(&t);
-    if (!fd_write_all(STDERR_FILENO, t.buf, t.len, &e))
-        return; /* nobody reads it */
+    text_flush(&t, STDERR_FILENO);
 }
 
 /* --- asking --- */
@@ -159,7 +146,7 @@ static int no_such_move(const struct remote *r)
             log_clean(shown, sizeof shown, r->domain),
             r->silent > 0 ? ", or it does not answer" : "");
     err_next(&e, "See what is with: snmigrate status (a DOMAIN is a name or uuid)");
-    return fail(r, &e, STATUS_REFUSED);
+    return report_fail(&e, STATUS_REFUSED, r->utf8);
 }
 
 /* --- status --- */
@@ -175,7 +162,7 @@ static int say_status(const struct remote *r, struct json_object *said)
         return say_json(r, said);
     if (!json_in_progress(said, &p, &e)) {
         err_wrap(&e, "a move that another version of snmigrate runs");
-        return fail(r, &e, STATUS_FAILED);
+        return report_fail(&e, STATUS_FAILED, r->utf8);
     }
     text_printf(&t, TEXT_PLAIN, "[%s, to %s] ", units_time(time, p.elapsed_ms), p.dest);
     render_plain(&t, &p);
@@ -219,7 +206,7 @@ static int say_result(const struct remote *r, struct json_object *o)
         !json_get_str(o, "guest_state", &state, &e) ||
         !json_get_str(o, "source", &src, &e) ||
         !json_get_str(o, "destination", &dst, &e))
-        return fail(r, &e, STATUS_FAILED);
+        return report_fail(&e, STATUS_FAILED, r->utf8);
     const bool at_src = strcmp(where, "source") == 0;
     const bool placed = at_src || strcmp(where, "destination") == 0;
 
@@ -259,10 +246,10 @@ static int wait_for_end(const struct remote *r, int fd)
             err_next(&e, "Its guard brings the guest to one owner: virsh domstate %s",
                      r->domain);
         }
-        return fail(r, &e, STATUS_FAILED);
+        return report_fail(&e, STATUS_FAILED, r->utf8);
     }
     if (!ctl_take_reply(reply, &result, &e))
-        return fail(r, &e, STATUS_FAILED);
+        return report_fail(&e, STATUS_FAILED, r->utf8);
     return result != NULL ? say_result(r, result) : STATUS_FAILED;
 }
 
@@ -280,9 +267,10 @@ static int run_request(struct remote *r)
         char shown[300];
 
         err_wrap(&e, "%s", log_clean(shown, sizeof shown, r->domain));
-        return fail(r, &e,
-                    e.kind == ERR_REFUSED || e.kind == ERR_USAGE ? STATUS_REFUSED
-                                                                 : STATUS_FAILED);
+        return report_fail(&e,
+                           e.kind == ERR_REFUSED || e.kind == ERR_USAGE ? STATUS_REFUSED
+                                                                        : STATUS_FAILED,
+                           r->utf8);
     }
     if (r->request.wait)
         return wait_for_end(r, fd);
@@ -350,7 +338,7 @@ int remote_main(int argc, char **argv, bool utf8)
     log_init(LOG_WARN, "src");
     if (!parse(&r, argc, argv, &e)) {
         err_next(&e, "See: snmigrate --help");
-        return fail(&r, &e, STATUS_USAGE);
+        return report_fail(&e, STATUS_USAGE, utf8);
     }
     if (r.help) {
         opts_help(stdout);

@@ -2,7 +2,9 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/mem.h"
 #include "base/units.h"
 #include "migrate/status.h"
 
@@ -401,6 +403,15 @@ void report_error(struct text *t, const struct err *e)
     put_said(t, "error: ", e->msg);
     if (e->next[0] != '\0')
         put_said(t, "", e->next);
+}
+
+int report_fail(const struct err *e, int status, bool utf8)
+{
+    AUTO(text_fini) struct text t = { .utf8 = utf8 };
+
+    report_error(&t, e);
+    text_flush(&t, STDERR_FILENO);
+    return status;
 }
 
 /* What to do where nobody closer to the cause said it. */
