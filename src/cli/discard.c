@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/units.h"
+#include "cli/args.h"
 #include "cli/json_out.h"
 #include "cli/opts.h"
 #include "cli/report.h"
@@ -18,29 +19,19 @@
 
 bool discard_parse(int argc, char **argv, struct discard_opts *out, struct err *e)
 {
-    bool options = true;
+    const struct args_flag flags[] = {
+        { "--here", &out->discard.here, NULL },
+        { "--json", &out->json, NULL },
+        { "--help", &out->help, NULL },
+        { 0 },
+    };
+    int n;
 
     memset(out, 0, sizeof *out);
-    for (int i = 1; i < argc; i++) {
-        if (!options || argv[i][0] != '-') {
-            if (out->discard.what != NULL)
-                return err_set(e, ERR_USAGE, 0, "\"%.100s\" is one argument too many",
-                               argv[i]);
-            out->discard.what = argv[i];
-        } else if (strcmp(argv[i], "--") == 0) {
-            options = false;
-        } else if (strcmp(argv[i], "--here") == 0) {
-            out->discard.here = true;
-        } else if (strcmp(argv[i], "--json") == 0) {
-            out->json = true;
-        } else if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
-            out->help = true;
-        } else {
-            return err_set(e, ERR_USAGE, 0, "snmigrate discard has no option %.100s",
-                           argv[i]);
-        }
-    }
-    if (out->help || (out->discard.what != NULL && out->discard.what[0] != '\0'))
+    if (!args_parse(argc, argv, flags, 1, &n, e))
+        return false;
+    out->discard.what = n > 0 ? argv[1] : NULL;
+    if (out->help || (n > 0 && argv[1][0] != '\0'))
         return true;
     err_set(e, ERR_USAGE, 0, "snmigrate discard: DOMAIN or ID is missing");
     return err_next(e, "See what there is: snmigrate list");

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/units.h"
+#include "cli/args.h"
 #include "cli/json_out.h"
 #include "cli/report.h"
 #include "migrate/status.h"
@@ -22,70 +23,23 @@ enum { LIVE_MS = 500, PLAIN_MS = 5000 };
 
 /* --- the command line --- */
 
-/* "--NAME VALUE" or "--NAME=VALUE" at @argv[*i]; *value NULL: it is another one. */
-static bool take_value(int argc, char **argv, int *i, const char *name,
-                       const char **value, struct err *e)
-{
-    const size_t n = strlen(name);
-    const char *const arg = argv[*i];
-
-    *value = NULL;
-    if (strncmp(arg, name, n) != 0 || (arg[n] != '\0' && arg[n] != '='))
-        return true;
-    if (arg[n] == '\0' && *i + 1 == argc)
-        return err_set(e, ERR_USAGE, 0, "%s needs a value", name);
-    *value = arg[n] == '=' ? arg + n + 1 : argv[++*i];
-    return true;
-}
-
-static bool take_progress(const char *v, int *out, struct err *e)
-{
-    static const char *const words[] = { "auto", "plain", "none" };
-
-    for (int i = 0; i < 3; i++)
-        if (strcmp(v, words[i]) == 0) {
-            *out = i; /* in the order of enum opts_progress */
-            return true;
-        }
-    return err_set(e, ERR_USAGE, 0, "--progress: \"%.40s\" is none of auto|plain|none",
-                   v);
-}
-
-static bool take_option(int argc, char **argv, int *i, struct recheck_opts *out,
-                        struct err *e)
-{
-    const char *v;
-
-    if (strcmp(argv[*i], "--json") == 0)
-        return out->json = true;
-    if (strcmp(argv[*i], "--help") == 0 || strcmp(argv[*i], "-h") == 0)
-        return out->help = true;
-    if (!take_value(argc, argv, i, "--progress", &v, e))
-        return false;
-    if (v != NULL)
-        return take_progress(v, &out->progress, e);
-    return err_set(e, ERR_USAGE, 0, "snmigrate verify has no option %.100s", argv[*i]);
-}
-
 bool recheck_parse(int argc, char **argv, struct recheck_opts *out, struct err *e)
 {
-    bool options = true;
+    const char *progress = NULL;
+    const struct args_flag flags[] = {
+        { "--progress", NULL, &progress },
+        { "--json", &out->json, NULL },
+        { "--help", &out->help, NULL },
+        { 0 },
+    };
+    int n;
 
     memset(out, 0, sizeof *out);
-    for (int i = 1; i < argc; i++) {
-        if (options && strcmp(argv[i], "--") == 0) {
-            options = false;
-        } else if (options && argv[i][0] == '-') {
-            if (!take_option(argc, argv, &i, out, e))
-                return false;
-        } else if (out->what != NULL) {
-            return err_set(e, ERR_USAGE, 0, "\"%.100s\" is one argument too many",
-                           argv[i]);
-        } else {
-            out->what = argv[i];
-        }
-    }
-    if (out->help || (out->what != NULL && out->what[0] != '\0'))
+    if (!args_parse(argc, argv, flags, 1, &n, e) ||
+        (progress != NULL && !opts_progress(progress, &out->progress, e)))
+        return false;
+    out->what = n > 0 ? argv[1] : NULL;
+    if (out->help || (n > 0 && argv[1][0] != '\0'))
         return true;
     err_set(e, ERR_USAGE, 0, "snmigrate verify: DOMAIN or ID is missing");
     return err_next(e, "See what there is: snmigrate list");

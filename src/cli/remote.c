@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "base/units.h"
 #include "base/unix.h"
+#include "cli/args.h"
 #include "cli/json_in.h"
 #include "cli/json_out.h"
 #include "cli/opts.h"
@@ -281,8 +282,6 @@ static int run_request(struct remote *r)
 
 static bool take_operands(struct remote *r, int n, char **v, struct err *e)
 {
-    const bool set = r->request.todo == CTL_SET;
-
     if (n == 0 && r->request.todo == CTL_STATUS)
         return true;
     if (n == 0)
@@ -290,9 +289,7 @@ static bool take_operands(struct remote *r, int n, char **v, struct err *e)
     if (v[0][0] == '\0')
         return err_set(e, ERR_USAGE, 0, "DOMAIN is empty");
     r->domain = v[0];
-    if (n > 1 && !set)
-        return err_set(e, ERR_USAGE, 0, "\"%.100s\" is one argument too many", v[1]);
-    if (n == 1 && set) {
+    if (n == 1 && r->request.todo == CTL_SET) {
         err_set(e, ERR_USAGE, 0, "nothing to set");
         return err_next(e, "As in: snmigrate set %.100s bandwidth=400Mbit", r->domain);
     }
@@ -304,8 +301,12 @@ static bool take_operands(struct remote *r, int n, char **v, struct err *e)
 
 static bool parse(struct remote *r, int argc, char **argv, struct err *e)
 {
-    int n = 0;
-    bool options = true;
+    const struct args_flag flags[] = {
+        { "--json", &r->json, NULL },
+        { "--help", &r->help, NULL },
+        { 0 },
+    };
+    int n;
 
     r->word = argv[0];
     r->request.todo = strcmp(r->word, "status") == 0   ? CTL_STATUS
@@ -313,20 +314,9 @@ static bool parse(struct remote *r, int argc, char **argv, struct err *e)
                       : strcmp(r->word, "switch") == 0 ? CTL_SWITCH
                                                        : CTL_ABORT;
     r->request.wait = r->request.todo >= CTL_SWITCH;
-    for (int i = 1; i < argc; i++) {
-        if (!options || argv[i][0] != '-')
-            argv[n++] = argv[i];
-        else if (strcmp(argv[i], "--") == 0)
-            options = false;
-        else if (strcmp(argv[i], "--json") == 0)
-            r->json = true;
-        else if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
-            r->help = true;
-        else
-            return err_set(e, ERR_USAGE, 0, "snmigrate %s has no option %.100s",
-                           r->word, argv[i]);
-    }
-    return r->help || take_operands(r, n, argv, e);
+    return args_parse(argc, argv, flags, r->request.todo == CTL_SET ? argc : 1, &n,
+                      e) &&
+           (r->help || take_operands(r, n, argv + 1, e));
 }
 
 int remote_main(int argc, char **argv, bool utf8)
