@@ -25,6 +25,7 @@
 #include "agent/agent.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "base/unix.h"
 #include "base/version.h"
 #include "cli/discard.h"
@@ -87,7 +88,6 @@ static void *signals_thread(void *arg)
     sigset_t set;
     int sig;
 
-    pthread_setname_np(pthread_self(), "signals");
     our_signals(&set);
     while (sigwait(&set, &sig) == 0 && sig != SIGUSR1) {
         if (sig == SIGTSTP)
@@ -159,12 +159,11 @@ MUST_CHECK static bool start(struct cli *c, struct err *e)
     d.ctx = c->move;
     if (!display_start(&d, &c->display, e))
         return false;
-    const int os = pthread_create(&c->signals, NULL, signals_thread, c);
-    if (os == 0)
+    if (thread_start(&c->signals, signals_thread, c, "signals", e))
         return true;
     display_stop(c->display);
     c->display = NULL;
-    return err_set(e, ERR_SYS, os, "cannot start a thread");
+    return false;
 }
 
 static void stop(struct cli *c)

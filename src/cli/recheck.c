@@ -13,6 +13,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "base/units.h"
 #include "cli/args.h"
 #include "cli/json_out.h"
@@ -195,7 +196,6 @@ static void *signals_thread(void *arg)
     sigset_t set;
     int sig;
 
-    pthread_setname_np(pthread_self(), "signals");
     our_signals(&set);
     while ((sig = sigtimedwait(&set, NULL, &wait)) != SIGUSR1) {
         if (sig > 0)
@@ -220,8 +220,7 @@ static bool start(struct job *j, const struct recheck_opts *o, struct err *e)
     j->cancel = cancel_new();
     if (j->cancel == NULL)
         return err_set(e, ERR_SYS, ENOMEM, "verify");
-    const int os = pthread_create(&j->signals, NULL, signals_thread, j);
-    return os == 0 || err_set(e, ERR_SYS, os, "cannot start a thread");
+    return thread_start(&j->signals, signals_thread, j, "signals", e);
 }
 
 static void say(const struct recheck_opts *o, const struct recheck_result *r, bool utf8)
