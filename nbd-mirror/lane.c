@@ -3,7 +3,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +14,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "nbd-mirror/counters.h"
 #include "nbd-mirror/feed.h"
 #include "nbd-mirror/frontier.h"
@@ -362,23 +362,6 @@ static void *lane_thread(void *opaque)
     return NULL;
 }
 
-/* Threads of a library get no signals. */
-static int thread_start(struct lane *l)
-{
-    sigset_t all, old;
-    char name[16];
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    const int os = pthread_create(&l->thread, NULL, lane_thread, l);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (os == 0) {
-        snprintf(name, sizeof name, "lane-%u", l->no);
-        pthread_setname_np(l->thread, name);
-    }
-    return os;
-}
-
 bool lanes_run(struct lane *lane, unsigned n, struct feed *feed, bool dst_zero,
                const struct cancel *cancel, struct counters *counters, struct err *e)
 {
@@ -388,14 +371,14 @@ bool lanes_run(struct lane *lane, unsigned n, struct feed *feed, bool dst_zero,
                       .dst_zero = dst_zero,
                       .lock = PTHREAD_MUTEX_INITIALIZER };
     unsigned started = 0;
+    char name[THREAD_NAME];
+    struct err why;
 
     for (; started < n; started++) {
         lane[started].copy = &c;
-        const int os = thread_start(&lane[started]);
-        if (os != 0) {
-            struct err why;
-
-            err_set(&why, ERR_SYS, os, "cannot start lane %u", started);
+        snprintf(name, sizeof name, "lane-%u", lane[started].no);
+        if (!thread_start(&lane[started].thread, lane_thread, &lane[started], name,
+                          &why)) {
             copy_fail(&c, &why);
             break;
         }

@@ -2,12 +2,11 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 
 #include "base/cancel.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "nbd-mirror/digest.h"
 
 /* What differs, for the repair.  Of more stretches the last one grows over what is between
@@ -49,18 +48,6 @@ static void *side_thread(void *opaque)
         cancel_set(j->stop); /* the other side may be waiting for its server */
     digest_end(&j->queue);
     return NULL;
-}
-
-/* Threads of a library get no signals. */
-static bool side_start(struct side_job *j, struct err *e)
-{
-    sigset_t all, old;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    const int os = pthread_create(&j->thread, NULL, side_thread, j);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    return os == 0 ? true : err_set(e, ERR_SYS, os, "cannot start a thread");
 }
 
 static void on_differs(void *ctx, uint64_t off, uint64_t len)
@@ -119,9 +106,9 @@ static bool jobs_run(struct verify *v, struct side_job *j, struct err *e)
                                       .stretch_max = v->cfg->stretch_max };
     struct err why = { 0 };
 
-    if (!side_start(&j[0], e))
+    if (!thread_start(&j[0].thread, side_thread, &j[0], "digest-src", e))
         return false;
-    if (!side_start(&j[1], e)) {
+    if (!thread_start(&j[1].thread, side_thread, &j[1], "digest-dst", e)) {
         cancel_set(j[0].stop);
         digest_shut(&j[0].queue);
         pthread_join(j[0].thread, NULL);

@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "base/units.h"
 
 enum { PROGRESS_TTY_MS = 200, PROGRESS_LINES_MS = 2000 };
@@ -56,11 +57,10 @@ bool progress_start(struct progress *p, struct err *e)
     p->tty = isatty(STDERR_FILENO);
     if (p->stop == NULL)
         return err_set(e, ERR_SYS, errno, "cannot show progress");
-    const int os = pthread_create(&p->thread, NULL, progress_thread, p);
-    if (os == 0)
+    if (thread_start(&p->thread, progress_thread, p, "progress", e))
         return true;
     cancel_free(ptr_steal(&p->stop));
-    return err_set(e, ERR_SYS, os, "cannot show progress");
+    return false;
 }
 
 void progress_end(struct progress *p)

@@ -1,12 +1,12 @@
 #include "agent/digests.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/paths.h"
+#include "base/thread.h"
 #include "base/unix.h"
 #include "nbd-mirror/digest-wire.h"
 
@@ -36,8 +36,6 @@ static void *answer(void *arg)
 bool digests_open(const char *sock, const char *name_of_export, int *fd, struct err *e)
 {
     struct digests *const d = malloc(sizeof *d);
-    pthread_attr_t attr;
-    pthread_t t;
     int pair[2];
 
     if (d == NULL)
@@ -49,15 +47,11 @@ bool digests_open(const char *sock, const char *name_of_export, int *fd, struct 
         return false;
     }
     d->fd = pair[1];
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    const int os = pthread_create(&t, &attr, answer, d);
-    pthread_attr_destroy(&attr);
-    if (os != 0) {
+    if (!thread_start_detached(answer, d, "digest", e)) {
         close(pair[0]);
         close(pair[1]);
         free(d);
-        return err_set(e, ERR_SYS, os, "cannot start a thread");
+        return false;
     }
     *fd = pair[0];
     return true;

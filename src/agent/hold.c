@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -15,6 +14,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/paths.h"
+#include "base/thread.h"
 #include "base/unix.h"
 
 enum {
@@ -369,20 +369,6 @@ static void *hold_main(void *arg)
 
 /* ---- any thread --------------------------------------------------------------------- */
 
-static bool thread_start(struct hold *h, struct err *e)
-{
-    sigset_t all, old;
-
-    sigfillset(&all); /* signals belong to main */
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    const int os = pthread_create(&h->thread, NULL, hold_main, h);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (os != 0)
-        return err_set(e, ERR_SYS, os, "cannot start the RAM thread");
-    pthread_setname_np(h->thread, "ram");
-    return true;
-}
-
 static void hold_destroy(struct hold *h)
 {
     fd_close_auto(&h->wake);
@@ -432,7 +418,7 @@ bool hold_open(const struct hold_cfg *cfg, int *peer, struct hold **out, struct 
         return false;
     }
     h->chan = ends[0];
-    if (!thread_start(h, e)) {
+    if (!thread_start(&h->thread, hold_main, h, "ram", e)) {
         close(ends[1]);
         hold_destroy(h);
         return false;

@@ -1,11 +1,11 @@
 #include "agent/probe.h"
 
-#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/thread.h"
 #include "base/unix.h"
 
 enum { CHUNK = 256 * 1024 };
@@ -24,20 +24,14 @@ static void *drain_thread(void *arg)
 
 bool probe_open(int *fd, struct err *e)
 {
-    pthread_attr_t attr;
-    pthread_t t;
     int pair[2];
 
     if (!unix_pair(pair, e))
         return false;
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    const int os = pthread_create(&t, &attr, drain_thread, (void *)(intptr_t)pair[1]);
-    pthread_attr_destroy(&attr);
-    if (os != 0) {
+    if (!thread_start_detached(drain_thread, (void *)(intptr_t)pair[1], "probe", e)) {
         close(pair[0]);
         close(pair[1]);
-        return err_set(e, ERR_SYS, os, "cannot start a thread");
+        return false;
     }
     *fd = pair[0];
     return true;

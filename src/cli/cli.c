@@ -25,6 +25,7 @@
 #include "agent/agent.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "base/unix.h"
 #include "base/version.h"
 #include "cli/discard.h"
@@ -38,8 +39,7 @@
 #include "cli/report.h"
 #include "migrate/guard.h"
 #include "migrate/move.h"
-
-enum { STATUS_USAGE = 2 };
+#include "migrate/status.h"
 
 /* What main and "signals" share; all of it is constant or does its own locking. */
 struct cli {
@@ -88,7 +88,6 @@ static void *signals_thread(void *arg)
     sigset_t set;
     int sig;
 
-    pthread_setname_np(pthread_self(), "signals");
     our_signals(&set);
     while (sigwait(&set, &sig) == 0 && sig != SIGUSR1) {
         if (sig == SIGTSTP)
@@ -160,12 +159,11 @@ MUST_CHECK static bool start(struct cli *c, struct err *e)
     d.ctx = c->move;
     if (!display_start(&d, &c->display, e))
         return false;
-    const int os = pthread_create(&c->signals, NULL, signals_thread, c);
-    if (os == 0)
+    if (thread_start(&c->signals, signals_thread, c, "signals", e))
         return true;
     display_stop(c->display);
     c->display = NULL;
-    return err_set(e, ERR_SYS, os, "cannot start a thread");
+    return false;
 }
 
 static void stop(struct cli *c)
@@ -198,7 +196,8 @@ static void say_result(const struct cli *c, const struct move_result *r)
     AUTO(text_fini) struct text t = { .utf8 = c->utf8 };
 
     /* A check that finds blockers has done what it was asked: its report lists them. */
-    if (!(report && o->move.check_only && r->status == 3 && r->findings.n > 0))
+    if (!(report && o->move.check_only && r->status == STATUS_REFUSED &&
+          r->findings.n > 0))
         report_failure(&t, &o->move, r, !report);
     text_flush(&t, STDERR_FILENO);
     if (o->json)
@@ -206,15 +205,6 @@ static void say_result(const struct cli *c, const struct move_result *r)
     if (report)
         report_result(&t, &o->move, r);
     text_flush(&t, STDOUT_FILENO);
-}
-
-static int say_error(const struct cli *c, const struct err *e, int status)
-{
-    AUTO(text_fini) struct text t = { .utf8 = c->utf8 };
-
-    report_error(&t, e);
-    text_flush(&t, STDERR_FILENO);
-    return status;
 }
 
 /* --- the program --- */
@@ -233,7 +223,7 @@ static int run_move(struct cli *c)
     }
     move_free(c->move);
     cancel_free(c->cancel);
-    return started ? r.status : say_error(c, &e, 4);
+    return started ? r.status : report_fail(&e, STATUS_FAILED, c->utf8);
 }
 
 static int run_help(const struct opts *o)
@@ -242,7 +232,7 @@ static int run_help(const struct opts *o)
         opts_help(stdout);
     else
         printf("snmigrate %s\n", SNMIGRATE_VERSION);
-    return fflush(stdout) == 0 ? 0 : STATUS_USAGE;
+    return fflush(stdout) == 0 ? STATUS_OK : STATUS_USAGE;
 }
 
 /* "snmigrate agent" and "snmigrate guard", which snmigrate runs itself.  A move has two
@@ -282,6 +272,6 @@ int cli_main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "verify") == 0)
         return recheck_main(argc - 1, argv + 1, c.utf8);
     if (!opts_parse(argc, argv, &c.opts, &e))
-        return say_error(&c, &e, STATUS_USAGE);
+        return report_fail(&e, STATUS_USAGE, c.utf8);
     return c.opts.help || c.opts.version ? run_help(&c.opts) : run_move(&c);
 }

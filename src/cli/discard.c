@@ -9,39 +9,29 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/units.h"
+#include "cli/args.h"
 #include "cli/json_out.h"
 #include "cli/opts.h"
 #include "cli/report.h"
-
-enum { OK = 0, USAGE = 2 };
+#include "migrate/status.h"
 
 /* --- the command line --- */
 
 bool discard_parse(int argc, char **argv, struct discard_opts *out, struct err *e)
 {
-    bool options = true;
+    const struct args_flag flags[] = {
+        { "--here", &out->discard.here, NULL },
+        { "--json", &out->json, NULL },
+        { "--help", &out->help, NULL },
+        { 0 },
+    };
+    int n;
 
     memset(out, 0, sizeof *out);
-    for (int i = 1; i < argc; i++) {
-        if (!options || argv[i][0] != '-') {
-            if (out->discard.what != NULL)
-                return err_set(e, ERR_USAGE, 0, "\"%.100s\" is one argument too many",
-                               argv[i]);
-            out->discard.what = argv[i];
-        } else if (strcmp(argv[i], "--") == 0) {
-            options = false;
-        } else if (strcmp(argv[i], "--here") == 0) {
-            out->discard.here = true;
-        } else if (strcmp(argv[i], "--json") == 0) {
-            out->json = true;
-        } else if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
-            out->help = true;
-        } else {
-            return err_set(e, ERR_USAGE, 0, "snmigrate discard has no option %.100s",
-                           argv[i]);
-        }
-    }
-    if (out->help || (out->discard.what != NULL && out->discard.what[0] != '\0'))
+    if (!args_parse(argc, argv, flags, 1, &n, e))
+        return false;
+    out->discard.what = n > 0 ? argv[1] : NULL;
+    if (out->help || (n > 0 && argv[1][0] != '\0'))
         return true;
     err_set(e, ERR_USAGE, 0, "snmigrate discard: DOMAIN or ID is missing");
     return err_next(e, "See what there is: snmigrate list");
@@ -94,7 +84,7 @@ void discard_text(struct text *t, const struct discard_result *r)
         text_put(t, TEXT_PLAIN, r->left.text[i]);
         text_newline(t);
     }
-    if (r->status == 0)
+    if (r->status == STATUS_OK)
         text_printf(t, TEXT_PLAIN,
                     "%s: this move is forgotten%s; the guest was not touched",
                     m->domain, r->left.n > 0 ? " on this host" : "");
@@ -150,15 +140,6 @@ struct json_object *discard_json(const struct discard_result *r)
 
 /* --- the program --- */
 
-static int fail(const struct err *e, bool utf8)
-{
-    AUTO(text_fini) struct text t = { .utf8 = utf8 };
-
-    report_error(&t, e);
-    text_flush(&t, STDERR_FILENO);
-    return USAGE;
-}
-
 /* Of what was refused only the reason; of the rest also how far it came. */
 static void say(const struct discard_opts *o, const struct discard_result *r, bool utf8)
 {
@@ -173,7 +154,7 @@ static void say(const struct discard_opts *o, const struct discard_result *r, bo
             text_unwritten(&e);
         return;
     }
-    if (r->status == 0 || r->nfiles > 0)
+    if (r->status == STATUS_OK || r->nfiles > 0)
         discard_text(&t, r);
     text_flush(&t, STDOUT_FILENO);
 }
@@ -188,11 +169,11 @@ int discard_main(int argc, char **argv, bool utf8)
     signal(SIGPIPE, SIG_IGN);
     if (!discard_parse(argc, argv, &o, &e) || !fault_init(&e)) {
         err_next(&e, "See: snmigrate --help");
-        return fail(&e, utf8);
+        return report_fail(&e, STATUS_USAGE, utf8);
     }
     if (o.help) {
         opts_help(stdout);
-        return fflush(stdout) == 0 ? OK : USAGE;
+        return fflush(stdout) == 0 ? STATUS_OK : STATUS_USAGE;
     }
     discard_run(&o.discard, &r);
     say(&o, &r, utf8);

@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "base/units.h"
 #include "base/unix.h"
 #include "cli/json_out.h"
@@ -322,7 +323,6 @@ static void *display_thread(void *arg)
     struct display *const d = arg;
     const char *const eol = d->cfg.mode == DISPLAY_LIVE ? "\033[K" : "";
 
-    pthread_setname_np(pthread_self(), "display");
     do
         show(d);
     while (wait_lines(d, clock_ms() + TICK_MS, eol));
@@ -368,11 +368,10 @@ bool display_start(const struct display_cfg *cfg, struct display **out, struct e
     pthread_condattr_destroy(&attr);
     log_set_sink(sink, d);
 
-    const int os = pthread_create(&d->thread, NULL, display_thread, d);
-    if (os != 0) {
+    if (!thread_start(&d->thread, display_thread, d, "display", e)) {
         log_set_sink(NULL, NULL);
         display_free(d);
-        return err_set(e, ERR_SYS, os, "cannot start the display's thread");
+        return false;
     }
     *out = d;
     return true;

@@ -9,11 +9,12 @@
 #include "base/mem.h"
 #include "base/units.h"
 #include "base/unix.h"
+#include "cli/args.h"
 #include "cli/json_out.h"
 #include "cli/opts.h"
 #include "cli/report.h"
+#include "migrate/status.h"
 
-enum { OK = 0, USAGE = 2, FAILED = 4 };
 enum { COLUMNS = 4, GAP = 2, CELL = 600, SHOWN = 8 /* digits of an id */ };
 
 /* --- in words; pure --- */
@@ -192,34 +193,6 @@ struct json_object *list_json(const struct inventory_move *m)
 
 /* --- the program --- */
 
-static int fail(const struct err *e, int status, bool utf8)
-{
-    AUTO(text_fini) struct text t = { .utf8 = utf8 };
-    struct err ignored;
-
-    report_error(&t, e);
-    if (!fd_write_all(STDERR_FILENO, t.buf, t.len, &ignored))
-        return status; /* nobody reads it */
-    return status;
-}
-
-static bool parse(int argc, char **argv, bool *json, bool *help, struct err *e)
-{
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--json") == 0)
-            *json = true;
-        else if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
-            *help = true;
-        else if (argv[i][0] == '-')
-            return err_set(e, ERR_USAGE, 0, "snmigrate list has no option %.100s",
-                           argv[i]);
-        else
-            return err_set(e, ERR_USAGE, 0, "\"%.100s\" is one argument too many",
-                           argv[i]);
-    }
-    return true;
-}
-
 static bool show(const struct inventory_move *list, size_t n, bool json, bool utf8,
                  struct err *e)
 {
@@ -243,21 +216,25 @@ int list_main(int argc, char **argv, bool utf8)
 {
     AUTO(mem_free) struct inventory_move *list = NULL;
     bool json = false, help = false;
+    const struct args_flag flags[] = { { "--json", &json, NULL },
+                                       { "--help", &help, NULL },
+                                       { 0 } };
     struct err e = { 0 };
     size_t n = 0;
+    int operands;
 
     log_init(LOG_WARN, "src");
-    if (!parse(argc, argv, &json, &help, &e)) {
+    if (!args_parse(argc, argv, flags, 0, &operands, &e)) {
         err_next(&e, "See: snmigrate --help");
-        return fail(&e, USAGE, utf8);
+        return report_fail(&e, STATUS_USAGE, utf8);
     }
     if (help) {
         opts_help(stdout);
-        return fflush(stdout) == 0 ? OK : USAGE;
+        return fflush(stdout) == 0 ? STATUS_OK : STATUS_USAGE;
     }
     if (inventory_scan(&list, &n, &e) && show(list, n, json, utf8, &e))
-        return OK;
+        return STATUS_OK;
     if (e.os == EACCES)
         err_next(&e, "Run it as root.");
-    return fail(&e, FAILED, utf8);
+    return report_fail(&e, STATUS_FAILED, utf8);
 }

@@ -678,6 +678,13 @@ bool opts_setting(const char *text, struct move_settings *out, struct err *e)
     return true;
 }
 
+bool opts_progress(const char *v, int *out, struct err *e)
+{
+    const struct opt *const o = opt_named("progress");
+
+    return parse_choice(o, v, out, e) || err_wrap(e, "--%s", o->name);
+}
+
 /* --- --help --- */
 
 static void help_row(FILE *out, const struct opt *o)

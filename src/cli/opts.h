@@ -29,6 +29,9 @@ MUST_CHECK bool opts_parse(int argc, char **argv, struct opts *out, struct err *
 MUST_CHECK bool opts_setting(const char *text, struct move_settings *out,
                              struct err *e);
 
+/* The value of --progress; *out is an enum opts_progress.  Errors: ERR_USAGE. */
+MUST_CHECK bool opts_progress(const char *v, int *out, struct err *e);
+
 /* The text of --help, at most 80 columns wide. */
 void opts_help(FILE *out);
 

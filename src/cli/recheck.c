@@ -13,80 +13,34 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "base/units.h"
-#include "base/unix.h"
+#include "cli/args.h"
 #include "cli/json_out.h"
 #include "cli/report.h"
+#include "migrate/status.h"
 
-enum { OK = 0, USAGE = 2, FAILED = 4, DIFFER = 6 };
 enum { LIVE_MS = 500, PLAIN_MS = 5000 };
 
 /* --- the command line --- */
 
-/* "--NAME VALUE" or "--NAME=VALUE" at @argv[*i]; *value NULL: it is another one. */
-static bool take_value(int argc, char **argv, int *i, const char *name,
-                       const char **value, struct err *e)
-{
-    const size_t n = strlen(name);
-    const char *const arg = argv[*i];
-
-    *value = NULL;
-    if (strncmp(arg, name, n) != 0 || (arg[n] != '\0' && arg[n] != '='))
-        return true;
-    if (arg[n] == '\0' && *i + 1 == argc)
-        return err_set(e, ERR_USAGE, 0, "%s needs a value", name);
-    *value = arg[n] == '=' ? arg + n + 1 : argv[++*i];
-    return true;
-}
-
-static bool take_progress(const char *v, int *out, struct err *e)
-{
-    static const char *const words[] = { "auto", "plain", "none" };
-
-    for (int i = 0; i < 3; i++)
-        if (strcmp(v, words[i]) == 0) {
-            *out = i; /* in the order of enum opts_progress */
-            return true;
-        }
-    return err_set(e, ERR_USAGE, 0, "--progress: \"%.40s\" is none of auto|plain|none",
-                   v);
-}
-
-static bool take_option(int argc, char **argv, int *i, struct recheck_opts *out,
-                        struct err *e)
-{
-    const char *v;
-
-    if (strcmp(argv[*i], "--json") == 0)
-        return out->json = true;
-    if (strcmp(argv[*i], "--help") == 0 || strcmp(argv[*i], "-h") == 0)
-        return out->help = true;
-    if (!take_value(argc, argv, i, "--progress", &v, e))
-        return false;
-    if (v != NULL)
-        return take_progress(v, &out->progress, e);
-    return err_set(e, ERR_USAGE, 0, "snmigrate verify has no option %.100s", argv[*i]);
-}
-
 bool recheck_parse(int argc, char **argv, struct recheck_opts *out, struct err *e)
 {
-    bool options = true;
+    const char *progress = NULL;
+    const struct args_flag flags[] = {
+        { "--progress", NULL, &progress },
+        { "--json", &out->json, NULL },
+        { "--help", &out->help, NULL },
+        { 0 },
+    };
+    int n;
 
     memset(out, 0, sizeof *out);
-    for (int i = 1; i < argc; i++) {
-        if (options && strcmp(argv[i], "--") == 0) {
-            options = false;
-        } else if (options && argv[i][0] == '-') {
-            if (!take_option(argc, argv, &i, out, e))
-                return false;
-        } else if (out->what != NULL) {
-            return err_set(e, ERR_USAGE, 0, "\"%.100s\" is one argument too many",
-                           argv[i]);
-        } else {
-            out->what = argv[i];
-        }
-    }
-    if (out->help || (out->what != NULL && out->what[0] != '\0'))
+    if (!args_parse(argc, argv, flags, 1, &n, e) ||
+        (progress != NULL && !opts_progress(progress, &out->progress, e)))
+        return false;
+    out->what = n > 0 ? argv[1] : NULL;
+    if (out->help || (n > 0 && argv[1][0] != '\0'))
         return true;
     err_set(e, ERR_USAGE, 0, "snmigrate verify: DOMAIN or ID is missing");
     return err_next(e, "See what there is: snmigrate list");
@@ -129,7 +83,7 @@ static void put_disk(struct text *t, const struct recheck_result *r,
 
 static void put_verdict(struct text *t, const struct recheck_result *r)
 {
-    if (r->status != DIFFER) {
+    if (r->status != STATUS_DIFFER) {
         text_printf(t, TEXT_PLAIN, "%s: both copies of its disks are alike", r->domain);
     } else if (r->marked) {
         text_printf(t, TEXT_PLAIN,
@@ -211,25 +165,6 @@ struct job {
     bool live;
 };
 
-static void flush(struct text *t, int fd)
-{
-    struct err e;
-
-    if (t->len > 0 && !fd_write_all(fd, t->buf, t->len, &e) && fd != STDERR_FILENO)
-        dprintf(STDERR_FILENO, "snmigrate: the result could not be written: %s\n",
-                e.msg);
-    text_clear(t);
-}
-
-static int fail(const struct err *e, int status, bool utf8)
-{
-    AUTO(text_fini) struct text t = { .utf8 = utf8 };
-
-    report_error(&t, e);
-    flush(&t, STDERR_FILENO);
-    return status;
-}
-
 static void show(struct job *j)
 {
     const uint64_t size = atomic_load(&j->progress.size);
@@ -261,7 +196,6 @@ static void *signals_thread(void *arg)
     sigset_t set;
     int sig;
 
-    pthread_setname_np(pthread_self(), "signals");
     our_signals(&set);
     while ((sig = sigtimedwait(&set, NULL, &wait)) != SIGUSR1) {
         if (sig > 0)
@@ -286,8 +220,7 @@ static bool start(struct job *j, const struct recheck_opts *o, struct err *e)
     j->cancel = cancel_new();
     if (j->cancel == NULL)
         return err_set(e, ERR_SYS, ENOMEM, "verify");
-    const int os = pthread_create(&j->signals, NULL, signals_thread, j);
-    return os == 0 || err_set(e, ERR_SYS, os, "cannot start a thread");
+    return thread_start(&j->signals, signals_thread, j, "signals", e);
 }
 
 static void say(const struct recheck_opts *o, const struct recheck_result *r, bool utf8)
@@ -297,16 +230,15 @@ static void say(const struct recheck_opts *o, const struct recheck_result *r, bo
 
     if (r->err.kind != ERR_NONE)
         report_error(&t, &r->err);
-    flush(&t, STDERR_FILENO);
+    text_flush(&t, STDERR_FILENO);
     if (o->json) {
         if (!json_out_write(STDOUT_FILENO, recheck_json(r), &e))
-            dprintf(STDERR_FILENO, "snmigrate: the result could not be written: %s\n",
-                    e.msg);
+            text_unwritten(&e);
         return;
     }
     if (r->compared)
         recheck_text(&t, r);
-    flush(&t, STDOUT_FILENO);
+    text_flush(&t, STDOUT_FILENO);
 }
 
 int recheck_main(int argc, char **argv, bool utf8)
@@ -319,14 +251,14 @@ int recheck_main(int argc, char **argv, bool utf8)
     log_init(LOG_WARN, "src");
     if (!recheck_parse(argc, argv, &o, &e) || !fault_init(&e)) {
         err_next(&e, "See: snmigrate --help");
-        return fail(&e, USAGE, utf8);
+        return report_fail(&e, STATUS_USAGE, utf8);
     }
     if (o.help) {
         opts_help(stdout);
-        return fflush(stdout) == 0 ? OK : USAGE;
+        return fflush(stdout) == 0 ? STATUS_OK : STATUS_USAGE;
     }
     if (!start(&j, &o, &e))
-        return fail(&e, FAILED, utf8);
+        return report_fail(&e, STATUS_FAILED, utf8);
     const struct recheck_cfg cfg = { .what = o.what,
                                      .cancel = j.cancel,
                                      .progress = &j.progress };

@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "cli/json_out.h"
 #include "cli/report.h"
+#include "migrate/status.h"
 
 /* --- options --- */
 
@@ -160,9 +161,9 @@ static void put_where(struct text *t, const struct recover_result *r)
                     r->state[0] != '\0' ? r->state : "left", far);
     else if (r->where == MOVE_NOWHERE)
         text_put(t, TEXT_PLAIN, "runs nowhere: it is off");
-    else if (r->status == 3)
+    else if (r->status == STATUS_REFUSED)
         text_put(t, TEXT_PLAIN, "left alone");
-    else if (r->status == 7)
+    else if (r->status == STATUS_UNRESOLVED)
         text_put(t, TEXT_PLAIN, "unresolved");
     else
         text_put(t, TEXT_PLAIN, "no longer on this host");
@@ -230,7 +231,9 @@ struct shown {
 /* A move that is under way is no failure where all were asked for. */
 static int status_of(const struct shown *s, const struct recover_result *r)
 {
-    return r->status == 3 && s->opts->recover.what == NULL ? 0 : r->status;
+    if (r->status == STATUS_REFUSED && s->opts->recover.what == NULL)
+        return STATUS_OK;
+    return r->status;
 }
 
 static void show(void *ctx, const struct recover_result *r)
@@ -240,22 +243,15 @@ static void show(void *ctx, const struct recover_result *r)
     struct err e;
 
     s->n++;
-    if (status > s->status) /* 7 is the worst */
+    if (status > s->status) /* STATUS_UNRESOLVED is the worst */
         s->status = status;
     if (s->opts->json) {
         if (!json_out_write(STDOUT_FILENO, recover_json(r), &e))
             text_unwritten(&e);
-    } else if (!s->opts->quiet || status != 0) {
+    } else if (!s->opts->quiet || status != STATUS_OK) {
         recover_text(&s->text, r);
-        text_flush(&s->text, status == 0 ? STDOUT_FILENO : STDERR_FILENO);
+        text_flush(&s->text, status == STATUS_OK ? STDOUT_FILENO : STDERR_FILENO);
     }
-}
-
-static int fail(struct shown *s, const struct err *e, int status)
-{
-    report_error(&s->text, e);
-    text_flush(&s->text, STDERR_FILENO);
-    return status;
 }
 
 static int run(struct shown *s)
@@ -270,7 +266,9 @@ static int run(struct shown *s)
              "src");
     signal(SIGPIPE, SIG_IGN);
     if (!fault_init(&e) || !recover_run(&o->recover, show, s, &e))
-        return fail(s, &e, e.kind == ERR_REFUSED ? 3 : 7);
+        return report_fail(&e,
+                           e.kind == ERR_REFUSED ? STATUS_REFUSED : STATUS_UNRESOLVED,
+                           s->text.utf8);
     if (s->n == 0 && !o->quiet && !o->json)
         puts("Nothing to recover on this host.");
     return s->status;
@@ -286,10 +284,10 @@ int recover_main(int argc, char **argv)
     setlocale(LC_CTYPE, "");
     s.text.utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
     if (!recover_parse(argc - 1, argv + 1, &o, &e)) {
-        status = fail(&s, &e, 2);
+        status = report_fail(&e, STATUS_USAGE, s.text.utf8);
     } else if (o.help) {
         recover_help(stdout);
-        status = 0;
+        status = STATUS_OK;
     } else {
         status = run(&s);
     }

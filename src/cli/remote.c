@@ -14,14 +14,15 @@
 #include "base/mem.h"
 #include "base/units.h"
 #include "base/unix.h"
+#include "cli/args.h"
 #include "cli/json_in.h"
 #include "cli/json_out.h"
 #include "cli/opts.h"
 #include "cli/render.h"
 #include "cli/report.h"
 #include "migrate/ctl.h"
+#include "migrate/status.h"
 
-enum { OK = 0, USAGE = 2, NONE = 3, FAILED = 4, INTERRUPTED = 130 };
 enum { ASK_MS = 3000 }; /* a move answers at once, on a busy host too */
 
 struct remote {
@@ -47,43 +48,33 @@ bool remote_is_command(const char *word)
 
 /* --- saying --- */
 
-static int fail(const struct remote *r, const struct err *e, int status)
-{
-    AUTO(text_fini) struct text t = { .utf8 = r->utf8 };
-    struct err ignored;
-
-    report_error(&t, e);
-    if (!fd_write_all(STDERR_FILENO, t.buf, t.len, &ignored))
-        return status; /* nobody reads it */
-    return status;
-}
-
 /* @t and a newline, to stdout. */
 static int say(const struct remote *r, struct text *t)
 {
     struct err e;
 
     text_newline(t);
-    return fd_write_all(STDOUT_FILENO, t->buf, t->len, &e) ? OK : fail(r, &e, FAILED);
+    if (!fd_write_all(STDOUT_FILENO, t->buf, t->len, &e))
+        return report_fail(&e, STATUS_FAILED, r->utf8);
+    return STATUS_OK;
 }
 
 static int say_json(const struct remote *r, struct json_object *o)
 {
     struct err e;
 
-    return json_out_write(STDOUT_FILENO, json_object_get(o), &e) ? OK
-                                                                 : fail(r, &e, FAILED);
+    if (!json_out_write(STDOUT_FILENO, json_object_get(o), &e))
+        return report_fail(&e, STATUS_FAILED, r->utf8);
+    return STATUS_OK;
 }
 
 static void warn(const struct remote *r, const char *what, const struct ctl_move *m)
 {
     AUTO(text_fini) struct text t = { .utf8 = r->utf8 };
-    struct err e;
 
     text_printf(&t, TEXT_PLAIN, "snmigrate: domain %s: %s", m->uuid, what);
     text_newline(&t);
-    if (!fd_write_all(STDERR_FILENO, t.buf, t.len, &e))
-        return; /* nobody reads it */
+    text_flush(&t, STDERR_FILENO);
 }
 
 /* --- asking --- */
@@ -156,7 +147,7 @@ static int no_such_move(const struct remote *r)
             log_clean(shown, sizeof shown, r->domain),
             r->silent > 0 ? ", or it does not answer" : "");
     err_next(&e, "See what is with: snmigrate status (a DOMAIN is a name or uuid)");
-    return fail(r, &e, NONE);
+    return report_fail(&e, STATUS_REFUSED, r->utf8);
 }
 
 /* --- status --- */
@@ -172,7 +163,7 @@ static int say_status(const struct remote *r, struct json_object *said)
         return say_json(r, said);
     if (!json_in_progress(said, &p, &e)) {
         err_wrap(&e, "a move that another version of snmigrate runs");
-        return fail(r, &e, FAILED);
+        return report_fail(&e, STATUS_FAILED, r->utf8);
     }
     text_printf(&t, TEXT_PLAIN, "[%s, to %s] ", units_time(time, p.elapsed_ms), p.dest);
     render_plain(&t, &p);
@@ -181,11 +172,11 @@ static int say_status(const struct remote *r, struct json_object *said)
 
 static int run_status(struct remote *r)
 {
-    int status = r->silent > 0 ? FAILED : OK;
+    int status = r->silent > 0 ? STATUS_FAILED : STATUS_OK;
 
     if (r->n == 0 && r->domain != NULL)
         return no_such_move(r);
-    if (r->n == 0 && status == OK && !r->json) {
+    if (r->n == 0 && status == STATUS_OK && !r->json) {
         AUTO(text_fini) struct text t = { .utf8 = r->utf8 };
 
         text_put(&t, TEXT_PLAIN, "no domain is being moved from this host");
@@ -194,7 +185,7 @@ static int run_status(struct remote *r)
     for (size_t i = 0; i < r->n; i++) {
         const int one = say_status(r, r->said[i]);
 
-        status = one != OK ? one : status;
+        status = one != STATUS_OK ? one : status;
     }
     return status;
 }
@@ -216,27 +207,29 @@ static int say_result(const struct remote *r, struct json_object *o)
         !json_get_str(o, "guest_state", &state, &e) ||
         !json_get_str(o, "source", &src, &e) ||
         !json_get_str(o, "destination", &dst, &e))
-        return fail(r, &e, FAILED);
+        return report_fail(&e, STATUS_FAILED, r->utf8);
     const bool at_src = strcmp(where, "source") == 0;
     const bool placed = at_src || strcmp(where, "destination") == 0;
 
-    if (r->json && say_json(r, o) != OK)
-        return FAILED;
+    if (r->json && say_json(r, o) != STATUS_OK)
+        return STATUS_FAILED;
     text_printf(&t, TEXT_PLAIN, "%s: ", domain);
     if (placed)
         text_printf(&t, TEXT_PLAIN, "%s on %s (%s)", state, at_src ? src : dst, where);
     else
         text_printf(&t, TEXT_PLAIN, "%s", where);
-    if (status != INTERRUPTED && json_has(o, "error") &&
+    if (status != STATUS_INTERRUPTED && json_has(o, "error") &&
         json_get_object(o, "error", &error, &e) &&
         json_get_str(error, "what", &what, &e))
         text_printf(&t, TEXT_PLAIN, "; %s", what);
-    if (!r->json && say(r, &t) != OK)
-        return FAILED;
+    if (!r->json && say(r, &t) != STATUS_OK)
+        return STATUS_FAILED;
     if (r->request.todo != CTL_ABORT)
         return (int)status;
     /* It was too far, although it was not known yet. */
-    return status == INTERRUPTED ? OK : status == 0 || status == 6 ? NONE : (int)status;
+    if (status == STATUS_OK || status == STATUS_LEFT)
+        return STATUS_REFUSED;
+    return status == STATUS_INTERRUPTED ? STATUS_OK : (int)status;
 }
 
 static int wait_for_end(const struct remote *r, int fd)
@@ -254,11 +247,11 @@ static int wait_for_end(const struct remote *r, int fd)
             err_next(&e, "Its guard brings the guest to one owner: virsh domstate %s",
                      r->domain);
         }
-        return fail(r, &e, FAILED);
+        return report_fail(&e, STATUS_FAILED, r->utf8);
     }
     if (!ctl_take_reply(reply, &result, &e))
-        return fail(r, &e, FAILED);
-    return result != NULL ? say_result(r, result) : FAILED;
+        return report_fail(&e, STATUS_FAILED, r->utf8);
+    return result != NULL ? say_result(r, result) : STATUS_FAILED;
 }
 
 static int run_request(struct remote *r)
@@ -275,20 +268,20 @@ static int run_request(struct remote *r)
         char shown[300];
 
         err_wrap(&e, "%s", log_clean(shown, sizeof shown, r->domain));
-        return fail(r, &e,
-                    e.kind == ERR_REFUSED || e.kind == ERR_USAGE ? NONE : FAILED);
+        return report_fail(&e,
+                           e.kind == ERR_REFUSED || e.kind == ERR_USAGE ? STATUS_REFUSED
+                                                                        : STATUS_FAILED,
+                           r->utf8);
     }
     if (r->request.wait)
         return wait_for_end(r, fd);
-    return move != NULL ? say_status(r, move) : OK;
+    return move != NULL ? say_status(r, move) : STATUS_OK;
 }
 
 /* --- the command line --- */
 
 static bool take_operands(struct remote *r, int n, char **v, struct err *e)
 {
-    const bool set = r->request.todo == CTL_SET;
-
     if (n == 0 && r->request.todo == CTL_STATUS)
         return true;
     if (n == 0)
@@ -296,9 +289,7 @@ static bool take_operands(struct remote *r, int n, char **v, struct err *e)
     if (v[0][0] == '\0')
         return err_set(e, ERR_USAGE, 0, "DOMAIN is empty");
     r->domain = v[0];
-    if (n > 1 && !set)
-        return err_set(e, ERR_USAGE, 0, "\"%.100s\" is one argument too many", v[1]);
-    if (n == 1 && set) {
+    if (n == 1 && r->request.todo == CTL_SET) {
         err_set(e, ERR_USAGE, 0, "nothing to set");
         return err_next(e, "As in: snmigrate set %.100s bandwidth=400Mbit", r->domain);
     }
@@ -310,8 +301,12 @@ static bool take_operands(struct remote *r, int n, char **v, struct err *e)
 
 static bool parse(struct remote *r, int argc, char **argv, struct err *e)
 {
-    int n = 0;
-    bool options = true;
+    const struct args_flag flags[] = {
+        { "--json", &r->json, NULL },
+        { "--help", &r->help, NULL },
+        { 0 },
+    };
+    int n;
 
     r->word = argv[0];
     r->request.todo = strcmp(r->word, "status") == 0   ? CTL_STATUS
@@ -319,20 +314,9 @@ static bool parse(struct remote *r, int argc, char **argv, struct err *e)
                       : strcmp(r->word, "switch") == 0 ? CTL_SWITCH
                                                        : CTL_ABORT;
     r->request.wait = r->request.todo >= CTL_SWITCH;
-    for (int i = 1; i < argc; i++) {
-        if (!options || argv[i][0] != '-')
-            argv[n++] = argv[i];
-        else if (strcmp(argv[i], "--") == 0)
-            options = false;
-        else if (strcmp(argv[i], "--json") == 0)
-            r->json = true;
-        else if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
-            r->help = true;
-        else
-            return err_set(e, ERR_USAGE, 0, "snmigrate %s has no option %.100s",
-                           r->word, argv[i]);
-    }
-    return r->help || take_operands(r, n, argv, e);
+    return args_parse(argc, argv, flags, r->request.todo == CTL_SET ? argc : 1, &n,
+                      e) &&
+           (r->help || take_operands(r, n, argv + 1, e));
 }
 
 int remote_main(int argc, char **argv, bool utf8)
@@ -344,11 +328,11 @@ int remote_main(int argc, char **argv, bool utf8)
     log_init(LOG_WARN, "src");
     if (!parse(&r, argc, argv, &e)) {
         err_next(&e, "See: snmigrate --help");
-        return fail(&r, &e, USAGE);
+        return report_fail(&e, STATUS_USAGE, utf8);
     }
     if (r.help) {
         opts_help(stdout);
-        return fflush(stdout) == 0 ? OK : USAGE;
+        return fflush(stdout) == 0 ? STATUS_OK : STATUS_USAGE;
     }
     ask_all(&r);
     const int status = r.request.todo == CTL_STATUS ? run_status(&r) : run_request(&r);

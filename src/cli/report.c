@@ -2,8 +2,11 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/mem.h"
 #include "base/units.h"
+#include "migrate/status.h"
 
 enum { LABEL = 9 }; /* columns of "  copied " */
 
@@ -32,6 +35,13 @@ static void put_line(struct text *t, const char *s)
 
 /* --- where the guest is: the last line --- */
 
+/* Nothing was changed on either host. */
+static bool untouched(const struct move_cfg *cfg, const struct move_result *r)
+{
+    return r->status == STATUS_REFUSED || r->status == STATUS_NO_CONNECTION ||
+           cfg->check_only;
+}
+
 static void put_where(struct text *t, const struct move_cfg *cfg,
                       const struct move_result *r)
 {
@@ -51,17 +61,17 @@ static void put_where(struct text *t, const struct move_cfg *cfg,
                  r->status == 3 ? "runs nowhere" : "runs nowhere: it has ended");
         break;
     case MOVE_UNKNOWN:
-        if (r->status == 7)
+        if (r->status == STATUS_UNRESOLVED)
             text_printf(t, TEXT_PLAIN,
                         "unresolved: nothing is lost, and it runs nowhere "
                         "until %s answers",
                         destination(cfg, r));
-        else if (r->status != 3 && r->status != 9 && !cfg->check_only)
+        else if (!untouched(cfg, r))
             text_put(t, TEXT_PLAIN,
                      "where it runs could not be asked: see virsh list --all");
         break;
     }
-    if (r->status == 3 || r->status == 9 || cfg->check_only)
+    if (untouched(cfg, r))
         text_printf(t, TEXT_PLAIN, "%snothing was changed",
                     r->where == MOVE_UNKNOWN ? "" : "; ");
     text_newline(t);
@@ -117,7 +127,7 @@ static void put_findings(struct text *t, const struct findings *f)
 
 static bool has_blockers(const struct move_result *r)
 {
-    return r->status == 3 && findings_blockers(&r->findings) > 0;
+    return r->status == STATUS_REFUSED && findings_blockers(&r->findings) > 0;
 }
 
 static void put_refusal(struct text *t, const struct move_cfg *cfg,
@@ -141,27 +151,27 @@ static void put_headline(struct text *t, const struct move_cfg *cfg,
 
     units_time(time, r->elapsed_ms);
     switch (r->status) {
-    case 0:
+    case STATUS_OK:
         if (cfg->check_only)
             text_printf(t, TEXT_PLAIN, "%s can move to %s.", name, to);
         else
             text_printf(t, TEXT_PLAIN, "%s moved to %s in %s.", name, to, time);
         break;
-    case 8:
+    case STATUS_STALLED:
         if (cfg->check_only)
             text_printf(t, TEXT_PLAIN, "%s would not converge on its way to %s.", name,
                         to);
         else
             text_printf(t, TEXT_PLAIN, "%s was not moved to %s.", name, to);
         break;
-    case 5:
+    case STATUS_GUEST_ENDED:
         text_printf(t, TEXT_PLAIN, "%s ended during the move to %s.", name, to);
         break;
-    case 6:
+    case STATUS_LEFT:
         text_printf(t, TEXT_PLAIN, "%s moved to %s in %s; something is left to do.",
                     name, to, time);
         break;
-    case 7:
+    case STATUS_UNRESOLVED:
         text_printf(t, TEXT_PLAIN, "%s: the move to %s is unresolved after %s.", name,
                     to, time);
         break;
@@ -354,7 +364,7 @@ static void put_list(struct text *t, const char *title, const struct texts *list
 static void put_details(struct text *t, const struct move_cfg *cfg,
                         const struct move_result *r)
 {
-    const bool arrived = r->status == 0 || r->status == 6;
+    const bool arrived = r->status == STATUS_OK || r->status == STATUS_LEFT;
 
     if (cfg->check_only && r->forecast.made)
         put_forecast(t, &r->forecast);
@@ -399,17 +409,26 @@ void report_error(struct text *t, const struct err *e)
         put_said(t, "", e->next);
 }
 
+int report_fail(const struct err *e, int status, bool utf8)
+{
+    AUTO(text_fini) struct text t = { .utf8 = utf8 };
+
+    report_error(&t, e);
+    text_flush(&t, STDERR_FILENO);
+    return status;
+}
+
 /* What to do where nobody closer to the cause said it. */
 static const char *next_of(int status)
 {
     switch (status) {
-    case 4:
-    case 130:
+    case STATUS_FAILED:
+    case STATUS_INTERRUPTED:
         return "Nothing is lost; the same command can be run again.";
-    case 8:
+    case STATUS_STALLED:
         return "Allow a longer pause with --max-downtime, or run it when the guest "
                "writes less.";
-    case 9:
+    case STATUS_NO_CONNECTION:
         return "Nothing was changed; see that ssh takes you there and finds snmigrate.";
     default:
         return "";
@@ -421,7 +440,7 @@ void report_failure(struct text *t, const struct move_cfg *cfg,
 {
     struct err e = r->err;
 
-    if (r->status == 0)
+    if (r->status == STATUS_OK)
         return;
     if (has_blockers(r)) {
         text_put(t, TEXT_PLAIN, "snmigrate: error: ");

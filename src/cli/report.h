@@ -1,4 +1,4 @@
-/* src/cli/report.h - what is said at the end, to people; pure.
+/* src/cli/report.h - what is said at the end, to people; pure but for report_fail().
  *
  * The report goes to stdout; its last line says where the guest is.  What went wrong
  * goes to stderr, and the next step with it.
@@ -20,5 +20,7 @@ void report_failure(struct text *t, const struct move_cfg *cfg,
 
 /* An error of the command line or of starting up. */
 void report_error(struct text *t, const struct err *e);
+/* Say it on stderr; returns @status. */
+int report_fail(const struct err *e, int status, bool utf8);
 
 #endif

@@ -18,6 +18,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "base/units.h"
 #include "base/unix.h"
 #include "migrate/move-int.h"
@@ -244,6 +245,8 @@ bool copy_sample(struct move *m, struct err *e)
 
 static bool start_passes(struct move *m, struct err *e)
 {
+    char name[THREAD_NAME];
+
     for (size_t i = 0; i < m->plan.n; i++) {
         struct copy_disk *const c = &m->copies[i];
 
@@ -252,10 +255,10 @@ static bool start_passes(struct move *m, struct err *e)
         c->copied_at_ns = 0;
         if (c->idle)
             continue;
-        const int os = pthread_create(&c->thread, NULL, copy_thread, c);
-        if (os != 0)
-            return err_set(e, ERR_SYS, os, "cannot start a thread");
-        c->started = true;
+        snprintf(name, sizeof name, "copy-%u", (unsigned)i);
+        c->started = thread_start(&c->thread, copy_thread, c, name, e);
+        if (!c->started)
+            return false;
     }
     return true;
 }

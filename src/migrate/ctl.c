@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "base/unix.h"
 #include "migrate/move-int.h"
 
@@ -196,7 +197,6 @@ static void *ctl_thread(void *arg)
 {
     struct ctl *const t = arg;
 
-    pthread_setname_np(pthread_self(), "control");
     while (!cancel_is_set(t->stop))
         turn(t);
     while (t->n > 0) {
@@ -243,9 +243,8 @@ bool ctl_start(struct move *m, struct err *e)
     snprintf(path, sizeof path, "%s/%s.ctl", m->run_dir, m->facts.uuid);
     if (!unix_listen(path, &t->listener, e))
         return false;
-    const int os = pthread_create(&t->thread, NULL, ctl_thread, t);
-    if (os != 0)
-        return err_set(e, ERR_SYS, os, "cannot start a thread");
+    if (!thread_start(&t->thread, ctl_thread, t, "control", e))
+        return false;
     m->ctl = ptr_steal(&t);
     return true;
 }

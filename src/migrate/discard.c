@@ -13,12 +13,10 @@
 #include "migrate/recheck.h"
 #include "migrate/request.h"
 #include "migrate/rescue.h"
+#include "migrate/status.h"
 #include "tunnel/dial.h"
 
 enum {
-    REFUSED = 3,
-    FAILED = 4,
-    NO_CONNECTION = 9,
     LIBVIRT_MS = 5000,
     DELETE_MS = 120000, /* an agent whose link was cut must end, images be removed */
 };
@@ -152,10 +150,10 @@ static bool remove_there(struct link *l, struct discard_result *out, struct err 
     AUTO(json_put) struct json_object *reply = NULL;
 
     if (request_move(l, "DELETE", out->move.id, "", NULL, DELETE_MS, NULL, &reply, e)) {
-        out->status = FAILED; /* from here on: they are gone */
+        out->status = STATUS_FAILED; /* from here on: they are gone */
         return discard_take(reply, out, e);
     }
-    out->status = e->kind == ERR_REFUSED ? REFUSED : FAILED;
+    out->status = e->kind == ERR_REFUSED ? STATUS_REFUSED : STATUS_FAILED;
     if (e->kind == ERR_REFUSED && e->os == EBUSY)
         err_next(e, "Something still works on it there; wait, and run it again.");
     return false;
@@ -188,7 +186,7 @@ static bool dial_destination(const struct discard_cfg *cfg, struct move *m,
     }
     if (connect_redial(m, e))
         return true;
-    out->status = NO_CONNECTION;
+    out->status = STATUS_NO_CONNECTION;
     e->next[0] = '\0'; /* of the move: there is another way here */
     return err_next(e,
                     "Nothing was changed.  Run it again when %.100s answers; to forget "
@@ -204,7 +202,7 @@ static bool open_source(struct move *m, struct discard_result *out, struct err *
     if (owner_source(m, LIBVIRT_MS, &why) || why.kind == ERR_GUEST)
         return true;
     *e = why;
-    out->status = NO_CONNECTION;
+    out->status = STATUS_NO_CONNECTION;
     err_wrap(e, "cannot ask libvirt on this host");
     return err_next(e, "Nothing was changed.  Is libvirtd running, and are you root?");
 }
@@ -234,15 +232,15 @@ static bool at_source(const struct discard_cfg *cfg, struct rescue *r,
     struct move *const m = r->move;
 
     if (!connect_lock(m, e)) {
-        out->status = e->kind == ERR_REFUSED ? REFUSED : FAILED;
+        out->status = e->kind == ERR_REFUSED ? STATUS_REFUSED : STATUS_FAILED;
         return false;
     }
-    out->status = REFUSED;
+    out->status = STATUS_REFUSED;
     if (!look_again(r, out, e) || !open_source(m, out, e) ||
         !dial_destination(cfg, m, out, e) ||
         (!cfg->here && !remove_there(m->link, out, e)))
         return false;
-    out->status = FAILED;
+    out->status = STATUS_FAILED;
     return fault_point("discard.half", e) && tidy_source(m, out, e);
 }
 
@@ -254,7 +252,7 @@ static bool discard_source(const struct discard_cfg *cfg, struct discard_result 
     AUTO(mem_free) struct rescue *r = calloc(1, sizeof *r);
     char dir[PATHS_MAX];
 
-    out->status = FAILED;
+    out->status = STATUS_FAILED;
     if (never == NULL || r == NULL)
         return err_set(e, ERR_SYS, ENOMEM, "discard");
     paths_state_dir(dir, out->move.id);
@@ -276,7 +274,7 @@ static bool forget_moved(const struct discard_cfg *cfg, struct rescue *r, bool m
     struct err ignored;
 
     if (!connect_lock(r->move, e)) {
-        out->status = e->kind == ERR_REFUSED ? REFUSED : FAILED;
+        out->status = e->kind == ERR_REFUSED ? STATUS_REFUSED : STATUS_FAILED;
         return false;
     }
     if (marks && (!dial_destination(cfg, r->move, out, e) ||
@@ -296,7 +294,7 @@ static bool discard_moved(const struct discard_cfg *cfg, struct discard_result *
     AUTO(cancel_free) struct cancel *never = cancel_new();
     AUTO(mem_free) struct rescue *r = calloc(1, sizeof *r);
 
-    out->status = FAILED;
+    out->status = STATUS_FAILED;
     if (never == NULL || r == NULL)
         return err_set(e, ERR_SYS, ENOMEM, "discard");
     if (!moved_read(out->move.id, &entry, e))
@@ -316,7 +314,7 @@ static bool discard_arrival(struct discard_result *out, struct err *e)
     const struct dial_cfg local = { .dest = NULL };
     AUTO(dial_close) struct dial *d = NULL;
 
-    out->status = FAILED;
+    out->status = STATUS_FAILED;
     if (!dial_open(&local, NULL, &d, e) || !remove_there(dial_link(d), out, e))
         return false;
     texts_add(&out->left, "on %.200s, what it has of the move: snmigrate discard %.8s",
@@ -340,10 +338,10 @@ static bool find(const struct discard_cfg *cfg, struct discard_result *out,
     size_t n;
 
     if (!inventory_scan(&list, &n, e)) {
-        out->status = FAILED;
+        out->status = STATUS_FAILED;
         return false;
     }
-    out->status = REFUSED;
+    out->status = STATUS_REFUSED;
     if (!discard_choose(list, n, cfg->what, &m, e))
         return false;
     out->move = *m;
@@ -356,9 +354,9 @@ void discard_run(const struct discard_cfg *cfg, struct discard_result *out)
 
     memset(out, 0, sizeof *out);
     if (!virt_init(&e)) {
-        out->status = FAILED;
+        out->status = STATUS_FAILED;
     } else if (find(cfg, out, &e) && discard_it(cfg, out, &e)) {
-        out->status = 0;
+        out->status = STATUS_OK;
         return;
     }
     out->err = e;

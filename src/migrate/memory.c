@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/proc.h"
+#include "base/thread.h"
 #include "base/unix.h"
 #include "migrate/move-int.h"
 #include "migrate/relay.h"
@@ -307,17 +308,6 @@ static bool set_downtime(struct ram *r, struct err *e)
            vdom_set_max_downtime(m->dom, DOWNTIME_MS, e);
 }
 
-static bool start_thread(pthread_t *t, bool *on, void *(*run)(void *), struct ram *r,
-                         struct err *e)
-{
-    const int os = pthread_create(t, NULL, run, r);
-
-    if (os != 0)
-        return err_set(e, ERR_SYS, os, "cannot start a thread");
-    *on = true;
-    return true;
-}
-
 bool memory_start(struct move *m, struct err *e)
 {
     struct ram *const r = calloc(1, sizeof *r);
@@ -339,10 +329,10 @@ bool memory_start(struct move *m, struct err *e)
     return open_connections(r, e) && set_downtime(r, e) && slow_prepare_cpus(m, e) &&
            (!m->facts.autostart || vdom_set_autostart(m->dom, false, e)) &&
            dir_private(r->dir, e) && unix_listen(r->sock, &r->listener, e) &&
-           start_thread(&r->ram, &r->ram_on, ram_thread, r, e) &&
-           start_thread(&r->poll, &r->poll_on, poll_thread, r, e) &&
-           start_thread(&r->limit, &r->limit_on, limit_thread, r, e) &&
-           start_thread(&r->migrate, &r->migrate_on, migrate_thread, r, e);
+           (r->ram_on = thread_start(&r->ram, ram_thread, r, "ram", e)) &&
+           (r->poll_on = thread_start(&r->poll, poll_thread, r, "poll", e)) &&
+           (r->limit_on = thread_start(&r->limit, limit_thread, r, "limit", e)) &&
+           (r->migrate_on = thread_start(&r->migrate, migrate_thread, r, "migrate", e));
 }
 
 /* --- while it runs --- */

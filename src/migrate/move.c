@@ -15,6 +15,7 @@
 #include "migrate/move-int.h"
 
 #include "migrate/phases.h"
+#include "migrate/status.h"
 #include "nbd-mirror/hot.h"
 
 enum {
@@ -245,25 +246,27 @@ static int status_of(const struct move *m, const struct err *e)
 
     switch (e->kind) {
     case ERR_NONE:
-        return m->left.n > 0 ? 6 : 0;
+        return m->left.n > 0 ? STATUS_LEFT : STATUS_OK;
     case ERR_CANCELLED:
-        return 130;
+        return STATUS_INTERRUPTED;
     case ERR_GUEST:
-        return 5;
+        return STATUS_GUEST_ENDED;
     case ERR_UNRESOLVED:
-        return 7;
+        return STATUS_UNRESOLVED;
     case ERR_STALLED:
-        return 8;
+        return STATUS_STALLED;
     case ERR_USAGE:
-        return failed <= MOVE_PREFLIGHT ? 2 : 4;
+        return failed <= MOVE_PREFLIGHT ? STATUS_USAGE : STATUS_FAILED;
     default:
         break;
     }
     if (failed > MOVE_PREFLIGHT)
-        return 4;
-    return e->kind == ERR_REFUSED                                             ? 3
-           : e->kind == ERR_CONNECT || e->kind == ERR_LINK || m->link == NULL ? 9
-                                                                              : 3;
+        return STATUS_FAILED;
+    if (e->kind == ERR_REFUSED)
+        return STATUS_REFUSED;
+    if (e->kind == ERR_CONNECT || e->kind == ERR_LINK || m->link == NULL)
+        return STATUS_NO_CONNECTION;
+    return STATUS_REFUSED;
 }
 
 static bool lives(enum vdom_run run)
@@ -302,8 +305,8 @@ static void fill_result(struct move *m, const struct err *e, struct move_result 
     out->err = *e;
     out->status = status_of(m, e);
     ask_where(m, out);
-    if (out->status == 4 && out->where == MOVE_NOWHERE)
-        out->status = 5;
+    if (out->status == STATUS_FAILED && out->where == MOVE_NOWHERE)
+        out->status = STATUS_GUEST_ENDED;
     out->pause_ms = m->pause_ms;
     out->budget_ms = move_budget(m);
     out->pause = m->pause;

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "base/unix.h"
 #include "migrate/move-int.h"
 #include "nbd-mirror/disk-nbd.h"
@@ -298,10 +299,9 @@ static bool start_senders(struct cast *c, struct err *e)
 
         if (!link_channel_pair(m->link, "probe", LINK_BULK, m->cfg->zstd, &s->fd, e))
             return false;
-        const int os = pthread_create(&s->thread, NULL, send_thread, s);
-        if (os != 0)
-            return err_set(e, ERR_SYS, os, "cannot start a thread");
-        s->started = true;
+        s->started = thread_start(&s->thread, send_thread, s, "probe", e);
+        if (!s->started)
+            return false;
     }
     return true;
 }

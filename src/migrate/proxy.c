@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "base/unix.h"
 #include "migrate/move-int.h"
 #include "tunnel/link.h"
@@ -54,9 +55,8 @@ bool proxy_start(struct link *link, const char *path, struct proxy **out, struct
     p->listener = fd;
     p->stop = stop;
     snprintf(p->path, sizeof p->path, "%s", path);
-    const int os = pthread_create(&p->thread, NULL, accept_loop, p);
-    if (os != 0)
-        return err_set(e, ERR_SYS, os, "cannot start a thread");
+    if (!thread_start(&p->thread, accept_loop, p, "libvirt", e))
+        return false;
     fd_steal(&fd);
     ptr_steal(&stop);
     *out = ptr_steal(&p);

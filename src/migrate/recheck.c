@@ -13,6 +13,7 @@
 #include "migrate/inventory.h"
 #include "migrate/moved.h"
 #include "migrate/rescue.h"
+#include "migrate/status.h"
 #include "migrate/suspects.h"
 #include "nbd-mirror/digest-wire.h"
 #include "nbd-mirror/survey.h"
@@ -20,11 +21,6 @@
 #include "tunnel/dial.h"
 
 enum {
-    REFUSED = 3,
-    FAILED = 4,
-    DIFFER = 6,
-    NO_CONNECTION = 9,
-    INTERRUPTED = 130,
     LIBVIRT_MS = 5000,
     BEGIN_MS = 60000, /* a qemu-nbd for each disk */
     MARKS_MS = 60000,
@@ -82,7 +78,7 @@ static bool find(struct recheck *k, struct err *e)
     log_clean(shown, sizeof shown, s.what);
     if (!moved_scan(look, &s, e))
         return false;
-    k->out->status = REFUSED;
+    k->out->status = STATUS_REFUSED;
     if (s.n == 0) {
         err_set(e, ERR_REFUSED, 0, "no finished move of '%s' is known on this host",
                 shown);
@@ -93,7 +89,7 @@ static bool find(struct recheck *k, struct err *e)
         err_set(e, ERR_REFUSED, 0, "'%s' is more than one", shown);
         return err_next(e, "Say which by its id: snmigrate list");
     }
-    k->out->status = FAILED;
+    k->out->status = STATUS_FAILED;
     return moved_read(s.id, &k->entry, e);
 }
 
@@ -432,7 +428,7 @@ static void conclude(struct recheck *k)
             d->where[d->nwhere++] = r;
     }
     k->out->compared = true;
-    k->out->status = differing(k) > 0 ? DIFFER : 0;
+    k->out->status = differing(k) > 0 ? STATUS_DIFFER : STATUS_OK;
 }
 
 static bool compare(struct recheck *k, struct err *e)
@@ -470,7 +466,7 @@ static bool is_away(struct move *m, struct recheck_result *out, struct err *e)
     if (!owner_source(m, LIBVIRT_MS, e)) {
         if (e->kind == ERR_GUEST) /* undefined */
             return true;
-        out->status = NO_CONNECTION;
+        out->status = STATUS_NO_CONNECTION;
         err_wrap(e, "cannot ask libvirt on this host");
         return err_next(e, "Is libvirtd running, and are you root?");
     }
@@ -478,7 +474,7 @@ static bool is_away(struct move *m, struct recheck_result *out, struct err *e)
         return false;
     if (run == VDOM_OFF || run == VDOM_NONE)
         return true;
-    out->status = REFUSED;
+    out->status = STATUS_REFUSED;
     err_set(e, ERR_REFUSED, 0, "%s is active on this host: its disks here are in use",
             m->facts.name);
     return err_next(e,
@@ -488,11 +484,11 @@ static bool is_away(struct move *m, struct recheck_result *out, struct err *e)
 static bool with_both(struct recheck *k, struct err *e)
 {
     if (!begin_here(k, e) || !connect_redial(k->move, e)) {
-        k->out->status = e->kind == ERR_REFUSED ? REFUSED : NO_CONNECTION;
+        k->out->status = e->kind == ERR_REFUSED ? STATUS_REFUSED : STATUS_NO_CONNECTION;
         return false;
     }
     if (!begin_there(k, e)) {
-        k->out->status = e->kind == ERR_REFUSED ? REFUSED : FAILED;
+        k->out->status = e->kind == ERR_REFUSED ? STATUS_REFUSED : STATUS_FAILED;
         return false;
     }
     return fault_point("verify.begun", e) && compare(k, e);
@@ -502,14 +498,14 @@ static bool recheck(struct recheck *k, struct err *e)
 {
     struct recheck_result *const out = k->out;
 
-    out->status = FAILED;
+    out->status = STATUS_FAILED;
     if (!virt_init(e) || !find(k, e) || !take_entry(k, e))
         return false;
     if (!rescue_init(&k->rescue, k->entry, k->cfg->cancel, e))
         return false;
     k->move = k->rescue.move;
     if (!connect_lock(k->move, e)) {
-        out->status = e->kind == ERR_REFUSED ? REFUSED : FAILED;
+        out->status = e->kind == ERR_REFUSED ? STATUS_REFUSED : STATUS_FAILED;
         return false;
     }
     if (!is_away(k->move, out, e))
@@ -544,7 +540,7 @@ void recheck_run(const struct recheck_cfg *cfg, struct recheck_result *out)
     struct err e = { 0 };
 
     memset(out, 0, sizeof *out);
-    out->status = FAILED;
+    out->status = STATUS_FAILED;
     if (k == NULL) {
         err_set(&out->err, ERR_SYS, ENOMEM, "verify");
         return;
@@ -554,7 +550,7 @@ void recheck_run(const struct recheck_cfg *cfg, struct recheck_result *out)
     if (!recheck(k, &e)) {
         if (cancel_is_set(cfg->cancel)) {
             err_set(&e, ERR_CANCELLED, 0, "interrupted");
-            out->status = INTERRUPTED;
+            out->status = STATUS_INTERRUPTED;
         }
         out->err = e;
     }

@@ -11,6 +11,7 @@
 #include "migrate/kept.h"
 #include "migrate/recover-int.h"
 #include "migrate/request.h"
+#include "migrate/status.h"
 #include "tunnel/link.h"
 #include "virt/virt.h"
 
@@ -32,8 +33,8 @@ void recover_settle(struct recover_result *out, enum move_where where,
 {
     out->where = where;
     snprintf(out->state, sizeof out->state, "%s", state);
-    if (out->status == 0 && out->left.n > 0)
-        out->status = 6;
+    if (out->status == STATUS_OK && out->left.n > 0)
+        out->status = STATUS_LEFT;
 }
 
 void recover_failed(struct recover_result *out, const struct err *e)
@@ -41,13 +42,13 @@ void recover_failed(struct recover_result *out, const struct err *e)
     out->err = *e;
     if (out->err.next[0] == '\0')
         err_next(&out->err, "Run snmigrate recover again.");
-    out->status = 7;
+    out->status = STATUS_UNRESOLVED;
     out->where = MOVE_UNKNOWN;
 }
 
 void recover_busy(struct recover_result *out)
 {
-    out->status = 3;
+    out->status = STATUS_REFUSED;
     out->where = MOVE_UNKNOWN;
     err_set(&out->err, ERR_REFUSED, 0, "%s is being moved", out->domain);
     err_next(&out->err, "Wait for its snmigrate, or for the guard of one that died.");
@@ -105,7 +106,7 @@ void recover_open(const struct recover_known *k, struct recover_result *out)
     else
         open_on_destination(k, out);
     recover_did(out, "nothing");
-    out->status = 7;
+    out->status = STATUS_UNRESOLVED;
     recover_settle(out, MOVE_UNKNOWN, "");
 }
 

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/proc.h"
+#include "base/thread.h"
 #include "migrate/move-int.h"
 
 enum { TICK_MS = 50, RATE_MS = 500 };
@@ -180,12 +181,8 @@ static void *watch_thread(void *arg)
 
 bool watcher_start(struct move *m, struct err *e)
 {
-    const int os = pthread_create(&m->watch, NULL, watch_thread, m);
-
-    if (os != 0)
-        return err_set(e, ERR_SYS, os, "cannot start a thread");
-    m->watching = true;
-    return true;
+    m->watching = thread_start(&m->watch, watch_thread, m, "watch", e);
+    return m->watching;
 }
 
 void watcher_stop(struct move *m)

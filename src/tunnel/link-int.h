@@ -28,6 +28,7 @@
 #include <stdatomic.h>
 
 #include "base/rate.h"
+#include "base/thread.h"
 #include "tunnel/link.h"
 #include "tunnel/pace.h"
 
@@ -289,9 +290,5 @@ MUST_CHECK bool pool_new(struct pool **out, struct err *e);
 void pool_add(struct pool *p, struct job *j);
 /* Let running handlers end, drop the others, join the threads. */
 void pool_stop(struct pool *p);
-
-/* pthread_create with every signal blocked. */
-MUST_CHECK bool thread_start(pthread_t *t, void *(*main)(void *), void *arg,
-                             const char *name, struct err *e);
 
 #endif

@@ -1,7 +1,6 @@
 #include "tunnel/link-int.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -15,22 +14,6 @@ struct pool {
     struct job *jobs, **jobs_end;
     bool stop;
 };
-
-bool thread_start(pthread_t *t, void *(*fn)(void *), void *arg, const char *name,
-                  struct err *e)
-{
-    sigset_t all, old;
-    int os;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    os = pthread_create(t, NULL, fn, arg);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (os != 0)
-        return err_set(e, ERR_SYS, os, "cannot start thread %s", name);
-    pthread_setname_np(*t, name);
-    return true;
-}
 
 static struct job *pool_take(struct pool *p)
 {

@@ -2,14 +2,13 @@
 
 #include <errno.h>
 #include <libvirt/virterror.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "virt/handle.h"
 #include "virt/xml.h"
 
@@ -71,33 +70,15 @@ int virt_code(void)
 static void *event_loop(void *arg)
 {
     (void)arg;
-    pthread_setname_np(pthread_self(), "virt-ev");
     for (;;)
         if (virEventRunDefaultImpl() < 0)
             clock_sleep_ms(EVENT_RETRY_MS);
     return NULL;
 }
 
-/* Signals belong to main: the thread starts with all of them blocked. */
-static int event_thread_start(void)
-{
-    pthread_t thread;
-    sigset_t all, old;
-    int os;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    os = pthread_create(&thread, NULL, event_loop, NULL);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (os == 0)
-        pthread_detach(thread); /* it lives as long as the process */
-    return os;
-}
-
 bool virt_init(struct err *e)
 {
     static bool done; /* called once, before other threads: no lock */
-    int os;
 
     if (done)
         return true;
@@ -106,11 +87,8 @@ bool virt_init(struct err *e)
     virSetErrorFunc(NULL, silence);
     if (virEventRegisterDefaultImpl() < 0)
         return virt_fail(e, "cannot set up libvirt's event loop");
-    os = event_thread_start();
-    if (os != 0)
-        return err_set(e, ERR_SYS, os, "cannot start libvirt's event thread");
-    done = true;
-    return true;
+    done = thread_start_detached(event_loop, NULL, "virt-ev", e);
+    return done;
 }
 
 /* ---- connections ------------------------------------------------------------------- */

@@ -18,6 +18,8 @@ rules=(
     'src/base/proc\.c' 'processes are made in base/proc.c'
     'waitpid|wait|waitid|wait3|wait4'
     'src/base/proc\.c' 'processes are reaped in base/proc.c'
+    'pthread_create|pthread_setname_np'
+    'src/base/thread\.c' 'threads are made in base/thread.c'
     'exit|abort'
     'src/cli/.*|nbd-mirror/command/.*|src/base/(json|findings)\.c'
     'a library says that it failed'
