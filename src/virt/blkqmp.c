@@ -474,10 +474,12 @@ static bool adopt_disk(const struct blk *b, const struct blkdisk *d,
                        struct json_object *blocks, unsigned *generation, struct err *e)
 {
     struct json_object *const entry = entry_of(blocks, d->qdev);
-    struct json_object *const list = entry != NULL ? bitmaps_in(entry) : NULL;
     struct json_object *hit = NULL;
     unsigned g;
 
+    if (entry == NULL)
+        return changed(e, d, "is gone");
+    struct json_object *const list = bitmaps_in(entry);
     for (size_t i = 0; list != NULL && i < json_object_array_length(list); i++) {
         struct json_object *const bitmap = json_object_array_get_idx(list, i);
 

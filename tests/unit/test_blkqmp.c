@@ -491,6 +491,8 @@ static void blkqmp__bitmaps_that_cannot_be_relied_on_are_not_adopted(void **stat
 
         if (blkqmp_adopt(move(), o, &g, &e))
             fail_msg("adopted: %s", bad[i]);
+        if (i == 0)
+            assert_string_equal(e.msg, "disk sda: the disk set changed: sda is gone");
     }
 }
 
