@@ -158,12 +158,42 @@ written_while_cut() {
     go_home
 }
 
+# other_on_b: a domain that is off, on what the move has kept
+other_on_b() {
+    lab vm xml vm | sed 's,<name>.*</name>,<name>other</name>,; /<uuid>/d; /<nvram/d' > "$WORK/other.xml"
+    on b virsh -q define "$WORK/other.xml" > /dev/null || failed "not defined"
+}
+
+# Somebody has made a guest of it, and that has run: it is neither written over nor removed.
+anothers_disk() {
+    local before
+    stopped 130 bulk:delay-1 "late 65 int_main"
+    other_on_b
+    printf 'precious' | on b dd of=/var/lib/images/vm-vda.raw bs=1M seek=100 conv=notrunc,fsync status=none
+    before=$(on b sha256sum /var/lib/images/vm-vda.raw)
+    attempt vm "${MOVE[@]}"
+    expect_status 3
+    grep -q "vm-vda.raw is a disk of the domain 'other'" "$ATTEMPT/stderr" || failed "it does not say whose it is"
+    verdict
+    is_kept
+    on a snmigrate discard vm > "$WORK/out" || failed "discard: $?"
+    grep -q "left alone .*vm-vda.raw is a disk of the domain 'other'" "$WORK/out" || {
+        cat "$WORK/out"
+        failed "discard does not say whose it is"
+    }
+    [ "$before" = "$(on b sha256sum /var/lib/images/vm-vda.raw)" ] || failed "it has changed"
+    on b sh -c 'virsh -q undefine other && rm /var/lib/images/vm-vda.raw'
+    again
+    go_home
+}
+
 try "killed" killed
 more try "stopped twice" stopped_twice
 more try "both killed" both_killed
 more try "another plan" another_plan
 try "tampered with" tampered
 more try "written while the link was lost" written_while_cut
+more try "another guest's disk" anothers_disk
 try "QEMU restarted" qemu_restarted
 try "killed in a round" killed_in_round
 more try "both killed in a round" both_killed_in_round

@@ -559,6 +559,33 @@ static void agent__finds_the_owner_of_a_seed(void **state)
     unlink(tmp_path("images/a.img"));
 }
 
+/* Nor has anybody what a move has kept; its owner is said before all is given up for it. */
+static void agent__finds_the_owner_of_what_was_kept(void **state)
+{
+    struct agent a;
+    struct err e;
+
+    (void)state;
+    agent_start(&a, NULL);
+    put(&a, ID1, "raw");
+    assert_ok(post(&a, ID1, "keep", NULL, &e), e);
+    agent_end(&a);
+    for (int owned = 0; owned < 2; owned++) {
+        AUTO(json_put) struct json_object *r = NULL;
+
+        snprintf(fake->disk, sizeof fake->disk, "%s",
+                 owned ? tmp_path("images/a.img") : "");
+        agent_start(&a, NULL);
+        assert_ok(call(&a, "POST", "/check", check_body(put_body("raw")), &r, &e), e);
+        assert_int_equal(strstr(json_object_to_json_string(r), "target-owned") != NULL,
+                         owned);
+        agent_end(&a);
+    }
+    fake->disk[0] = '\0';
+    agent_start(&a, NULL);
+    agent_away(&a, ID1);
+}
+
 /* What was kept may be gone on with, whoever has written it since: then it says so. */
 static void agent__says_what_was_written_while_it_was_kept(void **state)
 {
@@ -1200,6 +1227,7 @@ int main(int argc, char **argv)
         TEST_AGENT(agent__digests_what_was_written),
         TEST_AGENT(agent__leaves_a_seed_where_it_was),
         TEST_AGENT(agent__finds_the_owner_of_a_seed),
+        TEST_AGENT(agent__finds_the_owner_of_what_was_kept),
         TEST_AGENT(agent__says_what_was_written_while_it_was_kept),
         TEST_AGENT(agent__check_lists_everything_at_once),
         TEST_AGENT(agent__whole_move_raw),

@@ -1594,6 +1594,57 @@ static void arrival__device_of_another_domain_is_not_touched(void **state)
     loop_remove();
 }
 
+/* Somebody has made a guest of it, which is off: its file must not be written over nor go. */
+static void arrival__file_of_another_domain_is_not_touched(void **state)
+{
+    const char *const path = tmp_path("images/a.img");
+    struct arrival *a;
+    struct err e;
+
+    (void)state;
+    snprintf(fake->disk, sizeof fake->disk, "%s", path);
+    a = parsed(ID1);
+    assert_err(arrival_prepare(a, &e), e, ERR_REFUSED); /* though it is not there */
+    assert_contains(e.msg, "is a disk of the domain 'owner'");
+    arrival_free(a);
+    for (int known = 0; known <= 1; known++) {
+        fake->disk[0] = '\0';
+        a = prepared(ID1);
+        if (known == 1)
+            arrival_park(a);
+        else
+            write_image();
+        a = reloaded(a);
+        assert_int_equal(a->images[0].mark.known, known == 1);
+        snprintf(fake->disk, sizeof fake->disk, "%s", path);
+        assert_err(arrival_reopen(a, NULL, &e), e, ERR_REFUSED);
+        assert_contains(e.msg, "is a disk of the domain 'owner'");
+        assert_ok(arrival_abort(a, &e), e);
+        assert_false(a->images[0].removed);
+        assert_contains(a->images[0].spared, "is a disk of the domain 'owner'");
+        arrival_free(a);
+        assert_true(exists(path));
+        unlink(path);
+    }
+}
+
+/* Of a file that has no name yet nobody can have a disk; what has its name is another. */
+static void arrival__undoing_beside_anothers_disk_leaves_it(void **state)
+{
+    struct arrival *const a = parsed(ID1);
+    struct err e;
+
+    (void)state;
+    AUTO(fd_close)
+    int fd = open(tmp_path("images/a.img"), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    snprintf(fake->disk, sizeof fake->disk, "%s", tmp_path("images/a.img"));
+    assert_err(arrival_prepare(a, &e), e, ERR_REFUSED);
+    assert_string_equal(a->images[0].spared, "");
+    arrival_free(a);
+    assert_true(exists(tmp_path("images/a.img")));
+    unlink(tmp_path("images/a.img"));
+}
+
 static void arrival__device_that_was_left_is_blanked_only_if_nobody_wrote(void **state)
 {
     char path[LOOP_PATH];
@@ -1793,6 +1844,8 @@ int main(void)
         TEST_MOVE(arrival__parked_disks_that_were_written_since_are_spared),
         TEST_MOVE(arrival__restart_of_the_host_forgets_devices_only),
         TEST_MOVE(arrival__device_of_another_domain_is_not_touched),
+        TEST_MOVE(arrival__file_of_another_domain_is_not_touched),
+        TEST_MOVE(arrival__undoing_beside_anothers_disk_leaves_it),
         TEST_MOVE(arrival__device_that_was_left_is_blanked_only_if_nobody_wrote),
         TEST_MOVE(arrival__abort_knows_a_device_that_a_guest_has_written),
         TEST_MOVE(arrival__released_or_run_is_not_kept),
