@@ -89,8 +89,8 @@ void image_check(const struct image *im, const struct image_id *own,
  * is missing or cannot be this disk; ERR_SYS. */
 MUST_CHECK bool image_make(struct image *im, struct err *e);
 /* Open it again, from the journal's form too; nothing to do where it is open.
- * Errors: ERR_REFUSED it is gone, another file or size, in use, a qcow2 image that refers to
- * other files now, or a device that was forgotten; ERR_SYS. */
+ * Errors: ERR_REFUSED it is gone, another file or size, in use (->os EBUSY), a qcow2 image that
+ * refers to other files now, or a device that was forgotten; ERR_SYS. */
 MUST_CHECK bool image_reopen(struct image *im, struct err *e);
 /* The host was started anew since it was made: a device's number and counts mean nothing
  * any more.  A file's do. */

@@ -158,6 +158,21 @@ written_while_cut() {
     go_home
 }
 
+# Somebody reads what was kept just then, a backup or a check: that costs the try and no more.
+read_by_another() {
+    local file=/var/lib/images/vm-vda.raw
+    stopped 130 bulk:delay-1 "late 65 int_main"
+    on b qemu-nbd --fork --read-only --persistent -f raw --pid-file /run/reader -k /run/reader.sock $file
+    attempt vm "${MOVE[@]}"
+    expect_status 4
+    grep -q "$file is in use" "$ATTEMPT/stderr" || failed "it does not say what is in the way"
+    on b sh -c 'kill "$(cat /run/reader)"'
+    verdict
+    is_kept
+    gone_on $MOST
+    go_home
+}
+
 # other_on_b: a domain that is off, on what the move has kept
 other_on_b() {
     lab vm xml vm | sed 's,<name>.*</name>,<name>other</name>,; /<uuid>/d; /<nvram/d' > "$WORK/other.xml"
@@ -194,6 +209,7 @@ more try "another plan" another_plan
 try "tampered with" tampered
 more try "written while the link was lost" written_while_cut
 more try "another guest's disk" anothers_disk
+more try "read by another program" read_by_another
 try "QEMU restarted" qemu_restarted
 try "killed in a round" killed_in_round
 more try "both killed in a round" both_killed_in_round

@@ -1457,6 +1457,54 @@ static void arrival__kept_again_does_not_hide_what_was_written(void **state)
     abort_away(a);
 }
 
+/* A program of QEMU has it open, only to read. */
+static void read_image(struct proc *p)
+{
+    char pid[220];
+    struct err e;
+
+    snprintf(pid, sizeof pid, "--pid-file=%s", tmp_path("pid"));
+    unlink(tmp_path("pid")); /* written once the image is open */
+    const char *const argv[] = {
+        "qemu-nbd", "--read-only",    "--persistent",           pid, "-f", "raw",
+        "-k",       tmp_path("sock"), tmp_path("images/a.img"), NULL
+    };
+    const struct proc_cfg cfg = { .argv = argv, .in = -1, .out = -1, .err = -1 };
+    assert_ok(proc_spawn(&cfg, p, &e), e);
+    const int64_t end = clock_ms() + WAIT_MS;
+    while (!exists(tmp_path("pid")) && clock_left_ms(end) > 0)
+        clock_sleep_ms(10);
+}
+
+/* It may pass: that is told apart from what is not the move's any more. */
+static void arrival__kept_disks_that_somebody_reads_stay_kept(void **state)
+{
+    struct arrival *a = prepared(ID1);
+    struct proc reader = PROC_NONE;
+    struct err again = { 0 }, gone = { 0 };
+
+    (void)state;
+    assert_ok(arrival_keep(a, &again), again);
+    a = reloaded(a);
+    read_image(&reader);
+    const bool taken = arrival_reopen(a, NULL, &again), kept = arrival_keep(a, &gone);
+    proc_stop(&reader, 2000); /* whatever comes of it */
+    assert_false(taken);
+    assert_true(kept);
+    assert_int_equal(again.kind, ERR_REFUSED);
+    assert_int_equal(again.os, EBUSY);
+    assert_contains(again.msg, "is in use");
+    assert_ok(arrival_reopen(a, NULL, &again), again);
+    assert_false(a->changed);
+    assert_ok(arrival_keep(a, &again), again);
+    read_image(&reader);
+    const bool removed = arrival_abort(a, &gone);
+    proc_stop(&reader, 2000);
+    assert_false(removed);
+    assert_int_equal(gone.os, EBUSY);
+    abort_away(a);
+}
+
 /* What is not known is no reason: it had not the guest's memory. */
 static void arrival__left_beside_a_definition_is_removed(void **state)
 {
@@ -1840,6 +1888,7 @@ int main(void)
         TEST_MOVE(arrival__kept_disks_that_a_guest_has_written_are_left),
         TEST_MOVE(arrival__kept_disks_that_were_written_since_are_spared),
         TEST_MOVE(arrival__kept_again_does_not_hide_what_was_written),
+        TEST_MOVE(arrival__kept_disks_that_somebody_reads_stay_kept),
         TEST_MOVE(arrival__left_beside_a_definition_is_removed),
         TEST_MOVE(arrival__parked_disks_that_were_written_since_are_spared),
         TEST_MOVE(arrival__restart_of_the_host_forgets_devices_only),

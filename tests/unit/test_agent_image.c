@@ -991,6 +991,7 @@ static void seed__in_use_is_refused(void **state)
         unlink(tmp_path("sock"));
         assert_false(taken);
         assert_contains(e.msg, "is in use");
+        assert_int_equal(e.os, EBUSY);
     }
 }
 
