@@ -216,13 +216,14 @@ static bool post_ram_limit(const struct request *r, struct json_object **reply,
 static bool post_reopen(const struct request *r, struct json_object **reply,
                         struct err *e)
 {
-    const char *after = NULL;
+    const char *after = NULL, *name = NULL;
     struct arrival *a;
 
-    if (r->body != NULL && json_has(r->body, "after") &&
-        !json_get_str(r->body, "after", &after, e))
+    if ((json_has(r->body, "after") && !json_get_str(r->body, "after", &after, e)) ||
+        (json_has(r->body, "name") && !json_get_str(r->body, "name", &name, e)))
         return false;
-    if (!the_move(r, &a, e) || !arrival_reopen(a, after, e))
+    if (!the_move(r, &a, e) || (name != NULL && !arrival_rename(a, name, e)) ||
+        !arrival_reopen(a, after, e))
         return false;
     *reply = prepared_json(a, false);
     return true;

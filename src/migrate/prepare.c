@@ -137,12 +137,13 @@ static bool make_images(struct move *m, struct err *e)
 
 static bool reopen(struct move *m, struct json_object **reply, struct err *e)
 {
+    struct json_object *const o = json_add_str(json_new(), "after", m->opening);
     char path[64];
 
+    /* By which QEMU's socket there is called: it may have been another at the earlier try. */
+    json_add_str(o, "name", m->facts.name);
     snprintf(path, sizeof path, "/moves/%s/reopen", m->id);
-    return link_call(m->link, "POST", path,
-                     json_add_str(json_new(), "after", m->opening), REOPEN_MS, m->user,
-                     reply, e) &&
+    return link_call(m->link, "POST", path, o, REOPEN_MS, m->user, reply, e) &&
            take_opening(m, *reply, e);
 }
 

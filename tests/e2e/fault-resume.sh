@@ -173,6 +173,22 @@ read_by_another() {
     go_home
 }
 
+# The guest has another name since, and so has the socket on which its QEMU waits at b.
+renamed() {
+    local host
+    stopped 130 bulk:delay-1 "late 65 int_main"
+    on a sh -c 'virsh -q destroy vm && virsh -q domrename vm vm2 && virsh -q start vm2'
+    for host in a b; do on $host ln -sf vm.log /var/log/libvirt/console/vm2.log; done
+    vm_ready
+    attempt vm2 "${MOVE[@]/#vm/vm2}"
+    expect_status 0
+    grep -q "resume: .*started anew.* both sides are compared" "$ATTEMPT/stderr" || failed "it began anew"
+    verdict
+    on b sh -c 'virsh -q destroy vm2 && virsh -q undefine vm2'
+    for host in a b; do on $host rm /var/log/libvirt/console/vm2.log; done
+    reset
+}
+
 # other_on_b: a domain that is off, on what the move has kept
 other_on_b() {
     lab vm xml vm | sed 's,<name>.*</name>,<name>other</name>,; /<uuid>/d; /<nvram/d' > "$WORK/other.xml"
@@ -210,6 +226,7 @@ try "tampered with" tampered
 more try "written while the link was lost" written_while_cut
 more try "another guest's disk" anothers_disk
 more try "read by another program" read_by_another
+more try "renamed" renamed
 try "QEMU restarted" qemu_restarted
 try "killed in a round" killed_in_round
 more try "both killed in a round" both_killed_in_round

@@ -1161,6 +1161,37 @@ static void arrival__reopened_drops_the_old_stream(void **state)
     moving_free(&m);
 }
 
+/* The guest has another name by now, and so has the socket of its QEMU here. */
+static void arrival__reopened_listens_by_the_name_of_now(void **state)
+{
+    char sock[PATHS_SOCK_MAX], was[PATHS_SOCK_MAX], longest[257];
+    struct arrival *a = prepared(ID1);
+    struct moving m;
+    struct err e;
+
+    (void)state;
+    assert_ok(arrival_keep(a, &e), e);
+    a = reloaded(a);
+    memset(longest, 'x', sizeof longest - 1);
+    longest[256] = '\0';
+    assert_err(arrival_rename(a, longest, &e), e, ERR_PROTO);
+    assert_err(arrival_rename(a, "", &e), e, ERR_PROTO);
+    paths_ram_sock(was, ID1, a->name);
+    assert_ok(arrival_rename(a, "vm2", &e), e);
+    assert_ok(arrival_reopen(a, NULL, &e), e);
+    paths_ram_sock(sock, ID1, "vm2");
+    assert_string_not_equal(sock, was);
+    m.a = a;
+    AUTO(fd_close) int listener = -1;
+    assert_ok(unix_listen(sock, &listener, &e), e);
+    assert_ok(arrival_ram(a, 0, &m.src, &e), e);
+    assert_ok(fd_write_all(m.src, "r", 1, &e), e);
+    assert_ok(unix_accept(listener, WAIT_MS, NULL, &m.qemu, &e), e);
+    unlink(sock);
+    assert_ok(arrival_abort(a, &e), e);
+    moving_free(&m);
+}
+
 static void arrival__reopen_refuses_another_file(void **state)
 {
     struct arrival *a = prepared(ID1);
@@ -1876,6 +1907,7 @@ int main(void)
         TEST_MOVE(arrival__lost_before_release_keeps_disks_only),
         TEST_MOVE(arrival__reopened_is_prepared_again),
         TEST_MOVE(arrival__reopened_drops_the_old_stream),
+        TEST_MOVE(arrival__reopened_listens_by_the_name_of_now),
         TEST_MOVE(arrival__reopen_refuses_another_file),
         TEST_MOVE(arrival__released_cannot_be_reopened),
         TEST_MOVE(arrival__reopen_refuses_disks_of_a_guest_that_ran),
