@@ -1596,6 +1596,24 @@ static void journal_of_boot(const char *boot)
     assert_ok(fd_write_all(fd, text, strlen(text), &e), e);
 }
 
+/* The file system of the (first) image had another number. */
+static void journal_of_file_system(void)
+{
+    static const char key[] = "\"id\"";
+    char text[8192] = "";
+    struct err e;
+
+    AUTO(fd_close)
+    int fd = open(PATHS_STATE "/" ID1 "/journal", O_RDWR | O_CLOEXEC);
+    assert_true(read(fd, text, sizeof text - 1) > 0);
+    char *const at = strstr(text, key);
+    assert_non_null(at);
+    char *const v = strchr(at + sizeof key - 1, '"') + 1;
+    v[0] = v[0] == '7' ? '8' : '7';
+    assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+    assert_ok(fd_write_all(fd, text, strlen(text), &e), e);
+}
+
 /* A move to the block device @path. */
 static struct arrival *parsed_on(const char *path)
 {
@@ -1813,6 +1831,67 @@ static void arrival__restart_of_the_host_forgets_devices_only(void **state)
     loop_remove();
 }
 
+static const char another_boot[] = "00000000-0000-0000-0000-000000000000";
+
+/* Its number is another one in another boot only, and the file is the same: it is gone on with,
+ * and removed. */
+static void arrival__restart_of_the_host_renumbers_file_systems(void **state)
+{
+    struct arrival *a = prepared(ID1);
+    struct err e;
+
+    (void)state;
+    if (a->images[0].id.born == 0) {
+        abort_away(a);
+        skip(); /* a file system that does not tell when a file was made */
+    }
+    assert_ok(arrival_keep(a, &e), e);
+    journal_of_file_system();
+    a = reloaded(a);
+    assert_err(arrival_reopen(a, NULL, &e), e, ERR_REFUSED);
+    assert_contains(e.msg, "is another file than the move made");
+    journal_of_boot(another_boot);
+    for (int written = 0; written < 2; written++) {
+        if (written == 1)
+            write_image();
+        a = reloaded(a);
+        assert_ok(arrival_reopen(a, NULL, &e), e);
+        assert_int_equal(a->changed, written);
+        assert_ok(arrival_keep(a, &e), e);
+    }
+    a = reloaded(a);
+    assert_ok(arrival_abort(a, &e), e);
+    assert_true(a->images[0].removed);
+    arrival_free(a);
+}
+
+/* The source's QEMU has ended, and the guest's memory has not come: it is given up there. */
+static void arrival__restart_of_the_host_does_not_hide_what_has_run(void **state)
+{
+    (void)state;
+    for (int written = 0; written < 2; written++) {
+        struct moving m;
+        struct err e;
+
+        moving_released(&m, ID1);
+        journal_of_file_system();
+        journal_of_boot(another_boot);
+        const bool told = m.a->images[0].id.born != 0;
+        m.a = reloaded(m.a);
+        guest_is(VDOM_NONE, VDOM_WHY_OTHER, false);
+        if (written == 1)
+            write_image();
+        if (written == 1 || !told) {
+            assert_err(arrival_abort(m.a, &e), e, ERR_REFUSED);
+            assert_contains(e.msg, "the guest may have run here");
+            unlink(tmp_path("images/a.img")); /* by hand */
+            m.a = reloaded(m.a);
+        }
+        assert_ok(arrival_abort(m.a, &e), e);
+        moving_free(&m);
+    }
+}
+
 static void arrival__released_or_run_is_not_kept(void **state)
 {
     struct moving m;
@@ -1925,6 +2004,8 @@ int main(void)
         TEST_MOVE(arrival__parked_disks_that_were_written_since_are_spared),
         TEST_MOVE(arrival__restart_of_the_host_forgets_devices_only),
         TEST_MOVE(arrival__device_of_another_domain_is_not_touched),
+        TEST_MOVE(arrival__restart_of_the_host_renumbers_file_systems),
+        TEST_MOVE(arrival__restart_of_the_host_does_not_hide_what_has_run),
         TEST_MOVE(arrival__file_of_another_domain_is_not_touched),
         TEST_MOVE(arrival__undoing_beside_anothers_disk_leaves_it),
         TEST_MOVE(arrival__device_that_was_left_is_blanked_only_if_nobody_wrote),
