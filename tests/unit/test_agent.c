@@ -844,6 +844,48 @@ static void agent__delete_leaves_nothing(void **state)
     ram_close(&ram);
 }
 
+/* "snmigrate discard" had seen it parked, and had to wait for its lock. */
+static void agent__delete_of_the_unreleased_spares_the_released(void **state)
+{
+    static const char path[] = "/moves/" ID1;
+    struct agent a;
+    struct ram ram;
+    struct err e;
+
+    (void)state;
+    for (int released = 0; released < 2; released++) {
+        agent_start(&a, NULL);
+        put(&a, ID1, "raw");
+        ram_open(&a, ID1, &ram);
+        assert_ok(post(&a, ID1, "close", NULL, &e), e);
+        if (released)
+            assert_ok(post(&a, ID1, "release", json_new(), &e), e);
+        shutdown(ram.src, SHUT_WR);
+        if (released)
+            assert_int_equal(ram_rest(&ram), STREAM - LIMIT);
+        ram_close(&ram);
+        agent_end(&a);
+        if (released)
+            loaded();
+        agent_start(&a, NULL);
+        struct json_object *const only = json_add_bool(json_new(), "unreleased", true);
+        if (released) {
+            assert_err(call(&a, "DELETE", path, only, NULL, &e), e, ERR_REFUSED);
+            assert_contains(e.msg, "is released by now");
+            assert_contains(e.next, "snmigrate recover");
+            assert_int_equal(atomic_load(&fake->removes), 1); /* of the first one */
+            assert_int_equal(access(tmp_path("images/a.img"), F_OK), 0);
+        } else {
+            assert_ok(call(&a, "DELETE", path, only, NULL, &e), e);
+            assert_no_litter();
+            assert_ok(call(&a, "DELETE", path,
+                           json_add_bool(json_new(), "unreleased", true), NULL, &e),
+                      e);
+        }
+        agent_away(&a, ID1);
+    }
+}
+
 static void agent__put_again_gives_the_same_answer(void **state)
 {
     struct agent a;
@@ -1235,6 +1277,7 @@ int main(int argc, char **argv)
         TEST_AGENT(agent__whole_move_to_a_block_device),
         TEST_AGENT(agent__delete_keeps_a_block_device_that_was_written),
         TEST_AGENT(agent__delete_leaves_nothing),
+        TEST_AGENT(agent__delete_of_the_unreleased_spares_the_released),
         TEST_AGENT(agent__put_again_gives_the_same_answer),
         TEST_AGENT(agent__lists_moves),
         TEST_AGENT(agent__lost_link_before_release_is_gone_on_with),
