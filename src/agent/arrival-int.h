@@ -37,9 +37,9 @@ void arrival_leave(struct arrival *a, enum arrival_step to);
 /* flock on PATHS_STATE, which is made if need be; *fd is owned by the caller. */
 MUST_CHECK bool arrival_lock_all(int *fd, struct err *e);
 
-/* No other domain of this host, running or off, has the device as a disk; of a file the
- * image itself tells who has it open.  ->lock is held.  Blocks: on libvirt, once for each
- * domain.  Errors: ERR_REFUSED one has it; ERR_VIRT. */
+/* No other domain of this host, running or off, has the image as a disk, whether it is there
+ * or not: its locks only tell who has it open.  ->lock is held.  Blocks: on libvirt, once for
+ * each domain.  Errors: ERR_REFUSED one has it; ERR_VIRT. */
 MUST_CHECK bool arrival_unowned(struct arrival *a, const struct image *im,
                                 struct err *e);
 void arrival_tokens_remove(struct arrival *a);

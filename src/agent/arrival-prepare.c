@@ -173,8 +173,6 @@ bool arrival_unowned(struct arrival *a, const struct image *im, struct err *e)
 {
     char name[256];
 
-    if (!im->device)
-        return true;
     if (!arrival_guest(a, e) ||
         !a->ops->disk_user(a->guest, im->path, name, sizeof name, e))
         return err_wrap(e, "disk %s", im->target);
@@ -252,14 +250,15 @@ bool arrival_prepare(struct arrival *a, struct err *e)
     return false;
 }
 
-/* A device keeps its number whoever gets it, and QEMU has no lock on it that could be seen:
- * it stays where a domain names it, and where it is not known that nobody has written it,
- * unless it was open here all the time and no guest was loaded on it. */
+/* What another domain has as a disk stays: somebody has made a guest of it, which may be off.
+ * A device keeps its number whoever gets it, and QEMU has no lock on it that could be seen:
+ * it also stays where it is not known that nobody has written it, unless it was open here all
+ * the time and no guest was loaded on it. */
 static bool remove_image(struct arrival *a, struct image *im, struct err *e)
 {
     struct err why = { 0 };
 
-    if (!im->device || (im->fd < 0 && !im->named))
+    if (im->seed || !im->named) /* its owner's; or a file without a name */
         return image_remove(im, e);
     if (!arrival_unowned(a, im, &why)) {
         if (why.kind == ERR_REFUSED)
@@ -267,7 +266,7 @@ static bool remove_image(struct arrival *a, struct image *im, struct err *e)
         *e = why;
         return false;
     }
-    if (image_fate(im) == IMAGE_UNKNOWN &&
+    if (im->device && image_fate(im) == IMAGE_UNKNOWN &&
         (im->fd < 0 || !a->ours || arrival_at(a) >= ARRIVAL_RELEASED))
         return image_leave(im, NULL);
     return image_remove(im, e);

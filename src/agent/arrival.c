@@ -106,6 +106,21 @@ static bool uuid_ok(const char *s)
     return n == 36;
 }
 
+static bool name_ok(const struct arrival *a, const char *name)
+{
+    return name[0] != '\0' && strlen(name) < sizeof a->name;
+}
+
+bool arrival_rename(struct arrival *a, const char *name, struct err *e)
+{
+    LOCK_SCOPE(&a->lock);
+
+    if (!name_ok(a, name))
+        return err_set(e, ERR_PROTO, 0, "that is no domain's name");
+    snprintf(a->name, sizeof a->name, "%s", name);
+    return true;
+}
+
 bool arrival_set_names(struct arrival *a, struct json_object *o, struct err *e)
 {
     const char *name, *uuid, *source;
@@ -113,8 +128,7 @@ bool arrival_set_names(struct arrival *a, struct json_object *o, struct err *e)
     if (!json_get_str(o, "name", &name, e) || !json_get_str(o, "uuid", &uuid, e) ||
         !json_get_str(o, "source", &source, e))
         return false;
-    if (name[0] == '\0' || strlen(name) >= sizeof a->name ||
-        strlen(source) >= sizeof a->source || !uuid_ok(uuid))
+    if (!name_ok(a, name) || strlen(source) >= sizeof a->source || !uuid_ok(uuid))
         return err_set(e, ERR_PROTO, 0, "name, uuid or source is not one");
     snprintf(a->name, sizeof a->name, "%s", name);
     snprintf(a->source, sizeof a->source, "%s", source);

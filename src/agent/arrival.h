@@ -47,7 +47,7 @@ struct journal;
 
 struct arrival {
     /* Fixed once it is made or loaded. */
-    char id[PATHS_ID_LEN + 1], name[256], uuid[37], source[256];
+    char id[PATHS_ID_LEN + 1], uuid[37], source[256];
     char state_dir[PATHS_MAX], run_dir[PATHS_MAX], ram_dir[PATHS_MAX];
     const struct guest_ops *ops;
 
@@ -55,7 +55,8 @@ struct arrival {
     atomic_int step; /* enum arrival_step; moved under ->lock, read by any thread */
 
     pthread_mutex_t lock; /* guards all below; held during a step */
-    int lock_fd;          /* flock, inherited by the writers; -1: none */
+    char name[256]; /* of the domain, which may have another one by the next try */
+    int lock_fd;    /* flock, inherited by the writers; -1: none */
     bool
         ours; /* made or opened again by this agent: it has writers and RAM, and is parked
                   when the link is lost */
@@ -158,6 +159,10 @@ MUST_CHECK bool arrival_keep(struct arrival *a, struct err *e);
  * opening is not known here, or something may have been written since the next one: one of
  * the two hosts is of an earlier time; ERR_SYS. */
 MUST_CHECK bool arrival_reopen(struct arrival *a, const char *after, struct err *e);
+
+/* Before that: the domain has this name now, and RAM's socket as well.  The journal keeps the
+ * old one, for every try says it.  Errors: ERR_PROTO. */
+MUST_CHECK bool arrival_rename(struct arrival *a, const char *name, struct err *e);
 
 /* Of the domain now, on a connection of its own. */
 MUST_CHECK bool arrival_look(const struct arrival *a, struct guest_look *out,

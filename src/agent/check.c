@@ -203,22 +203,22 @@ struct disk_rig {
     struct qemu_user user;
 };
 
-/* The image itself tells who has it open, libvirt whose it is.  Of a new file it is said that
- * something is in the way. */
+/* The image itself tells who has it open, libvirt whose it is.  PUT and reopen ask, too. */
 static bool owner_check(const struct image *im, const struct stale *s,
                         struct findings *f, struct err *e)
 {
     char name[256];
     struct guest *g;
 
-    if (!im->seed && !im->device)
-        return true;
     if (!s->ops->open(s->uuid, &g, e))
         return false;
     const bool ok = s->ops->disk_user(g, im->path, name, sizeof name, e);
     s->ops->close(g);
     if (ok && name[0] != '\0')
-        findings_add(f, FINDING_BLOCKER, im->seed ? "seed" : "device",
+        findings_add(f, FINDING_BLOCKER,
+                     im->seed     ? "seed"
+                     : im->device ? "device"
+                                  : "target-owned",
                      im->seed ? "Choose another path with --disk, or leave out --seed."
                               : "Choose another path with --disk.",
                      "disk %s: %.300s is a disk of the domain '%.100s' there",

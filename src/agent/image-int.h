@@ -29,7 +29,7 @@ void image_device_mark(const struct image *im, struct image_mark *out);
 /* --- image-seed.c --- */
 
 /* No QEMU, nor a tool of it, has the file open that @fd (not ours to close) stands for.
- * Errors: ERR_REFUSED; ERR_SYS. */
+ * Errors: ERR_REFUSED with ->os EBUSY; ERR_SYS. */
 MUST_CHECK bool image_unused(const struct image *im, int fd, struct err *e);
 
 /* What somebody may have made of an image of ours (->fd) since it was closed: to be asked

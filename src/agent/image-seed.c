@@ -91,6 +91,7 @@ bool image_unused(const struct image *im, int fd, struct err *e)
     if (lock.l_type == F_UNLCK)
         return true;
     refuse(im, "is in use: a running VM or another program of QEMU has it open", e);
+    e->os = EBUSY; /* it may pass; nothing is given up for it */
     return err_next(e, "Look which: lsof %.150s", im->path);
 }
 

@@ -241,8 +241,9 @@ bool image_is(int dirfd, const char *name, const struct image_id *id)
 {
     struct image_id now;
 
-    return id->ino != 0 && image_id_of(dirfd, name, &now) && now.dev == id->dev &&
-           now.ino == id->ino && now.born == id->born;
+    return id->ino != 0 && image_id_of(dirfd, name, &now) &&
+           (id->dev == 0 || now.dev == id->dev) && now.ino == id->ino &&
+           now.born == id->born;
 }
 
 /* ---- check --------------------------------------------------------------------------- */
@@ -410,10 +411,12 @@ bool image_reopen(struct image *im, struct err *e)
 
 void image_forget_device(struct image *im)
 {
-    if (!im->device)
-        return;
-    im->id.dev = 0;
-    im->mark.known = false;
+    if (im->device)
+        im->mark.known = false;
+    /* Many file systems have another number after each start; a number of an inode alone is
+     * used again. */
+    if (im->device || im->id.born != 0)
+        im->id.dev = 0;
 }
 
 bool image_mend(struct image *im, struct err *e)

@@ -31,7 +31,7 @@
 /* Which file: the number of an inode is used again after it was removed, so the time of
  * birth belongs to it. */
 struct image_id {
-    uint64_t dev, ino;
+    uint64_t dev, ino; /* dev 0: forgotten; of a file, any is right */
     uint64_t
         born; /* ns; of a device diskseq, its number in the order in which the kernel
                       has seen disks.  0: not told */
@@ -59,7 +59,7 @@ struct image {
     bool device;            /* an existing block device */
     bool seed;              /* it was there before: its owner's, with all it holds */
     bool named;             /* the file has its name, the device is taken */
-    struct image_id id;     /* of a file; of a device ->dev is its own number, or 0 */
+    struct image_id id;     /* of a file; of a device ->dev is its own number */
     struct image_mark mark; /* from image_sync(), or the journal */
     bool removed, blanked;  /* by image_remove(), */
     uint64_t freed;         /* which gave back so many bytes, */
@@ -89,11 +89,11 @@ void image_check(const struct image *im, const struct image_id *own,
  * is missing or cannot be this disk; ERR_SYS. */
 MUST_CHECK bool image_make(struct image *im, struct err *e);
 /* Open it again, from the journal's form too; nothing to do where it is open.
- * Errors: ERR_REFUSED it is gone, another file or size, in use, a qcow2 image that refers to
- * other files now, or a device that was forgotten; ERR_SYS. */
+ * Errors: ERR_REFUSED it is gone, another file or size, in use (->os EBUSY), a qcow2 image that
+ * refers to other files now, or a device that was forgotten; ERR_SYS. */
 MUST_CHECK bool image_reopen(struct image *im, struct err *e);
-/* The host was started anew since it was made: a device's number and counts mean nothing
- * any more.  A file's do. */
+/* The host was started anew since it was made: numbers of devices mean nothing any more, nor do
+ * a device's counts.  A file is known by its inode and its time of birth, if it has one. */
 void image_forget_device(struct image *im);
 /* After a writer that may have been killed: let clusters of a qcow2 image that nothing
  * refers to go.  Nobody else has it open.  Errors: ERR_REFUSED it is damaged. */

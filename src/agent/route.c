@@ -216,13 +216,14 @@ static bool post_ram_limit(const struct request *r, struct json_object **reply,
 static bool post_reopen(const struct request *r, struct json_object **reply,
                         struct err *e)
 {
-    const char *after = NULL;
+    const char *after = NULL, *name = NULL;
     struct arrival *a;
 
-    if (r->body != NULL && json_has(r->body, "after") &&
-        !json_get_str(r->body, "after", &after, e))
+    if ((json_has(r->body, "after") && !json_get_str(r->body, "after", &after, e)) ||
+        (json_has(r->body, "name") && !json_get_str(r->body, "name", &name, e)))
         return false;
-    if (!the_move(r, &a, e) || !arrival_reopen(a, after, e))
+    if (!the_move(r, &a, e) || (name != NULL && !arrival_rename(a, name, e)) ||
+        !arrival_reopen(a, after, e))
         return false;
     *reply = prepared_json(a, false);
     return true;
@@ -338,12 +339,29 @@ static struct json_object *removed_json(const struct arrival *a)
         "left", left);
 }
 
+/* Asked with the lock: while it was waited for, the source may have gone on. */
+static bool never_released(const struct arrival *a, struct err *e)
+{
+    const int step = atomic_load(&a->step);
+
+    if (step < ARRIVAL_RELEASED || step >= ARRIVAL_FINISHED)
+        return true;
+    err_set(e, ERR_REFUSED, 0, "move %.8s is %s by now", a->id,
+            arrival_step_name((enum arrival_step)step));
+    return err_next(e, "Bring it to one owner first: snmigrate recover %.8s", a->id);
+}
+
 static bool delete_move(const struct request *r, struct json_object **reply,
                         struct err *e)
 {
+    bool unreleased = false;
     struct arrival *a;
 
-    if (!arrivals_get(r->all, r->id, &a, e) || (a != NULL && !arrival_abort(a, e)))
+    if ((json_has(r->body, "unreleased") &&
+         !json_get_bool(r->body, "unreleased", &unreleased, e)) ||
+        !arrivals_get(r->all, r->id, &a, e))
+        return false;
+    if (a != NULL && ((unreleased && !never_released(a, e)) || !arrival_abort(a, e)))
         return false;
     if (a != NULL)
         *reply = removed_json(a);

@@ -144,12 +144,14 @@ bool discard_take(struct json_object *reply, struct discard_result *out, struct 
 
 /* --- doing it --- */
 
-/* What the agent cannot do because of the guest is a refusal; all else may work later. */
-static bool remove_there(struct link *l, struct discard_result *out, struct err *e)
+/* What the agent cannot do because of the guest is a refusal; all else may work later.
+ * @body: of DELETE, which is used up; or NULL. */
+static bool remove_there(struct link *l, struct json_object *body,
+                         struct discard_result *out, struct err *e)
 {
     AUTO(json_put) struct json_object *reply = NULL;
 
-    if (request_move(l, "DELETE", out->move.id, "", NULL, DELETE_MS, NULL, &reply, e)) {
+    if (request_move(l, "DELETE", out->move.id, "", body, DELETE_MS, NULL, &reply, e)) {
         out->status = STATUS_FAILED; /* from here on: they are gone */
         return discard_take(reply, out, e);
     }
@@ -238,7 +240,7 @@ static bool at_source(const struct discard_cfg *cfg, struct rescue *r,
     out->status = STATUS_REFUSED;
     if (!look_again(r, out, e) || !open_source(m, out, e) ||
         !dial_destination(cfg, m, out, e) ||
-        (!cfg->here && !remove_there(m->link, out, e)))
+        (!cfg->here && !remove_there(m->link, NULL, out, e)))
         return false;
     out->status = STATUS_FAILED;
     return fault_point("discard.half", e) && tidy_source(m, out, e);
@@ -308,14 +310,17 @@ static bool discard_moved(const struct discard_cfg *cfg, struct discard_result *
 }
 
 /* By an agent of our own: it has the lock and the rules.  The source is not asked: it goes
- * on without what was here, or begins anew. */
+ * on without what was here, or begins anew; so it must not have come further than was seen
+ * here, without the lock. */
 static bool discard_arrival(struct discard_result *out, struct err *e)
 {
     const struct dial_cfg local = { .dest = NULL };
     AUTO(dial_close) struct dial *d = NULL;
 
     out->status = STATUS_FAILED;
-    if (!dial_open(&local, NULL, &d, e) || !remove_there(dial_link(d), out, e))
+    if (!dial_open(&local, NULL, &d, e) ||
+        !remove_there(dial_link(d), json_add_bool(json_new(), "unreleased", true), out,
+                      e))
         return false;
     texts_add(&out->left, "on %.200s, what it has of the move: snmigrate discard %.8s",
               out->move.other, out->move.id);

@@ -137,9 +137,12 @@ static bool make_images(struct move *m, struct err *e)
 
 static bool reopen(struct move *m, struct json_object **reply, struct err *e)
 {
-    return request_move(m->link, "POST", m->id, "reopen",
-                        json_add_str(json_new(), "after", m->opening), REOPEN_MS,
-                        m->user, reply, e) &&
+    struct json_object *const o = json_add_str(json_new(), "after", m->opening);
+
+    /* By which QEMU's socket there is called: it may have been another at the earlier try. */
+    json_add_str(o, "name", m->facts.name);
+    return request_move(m->link, "POST", m->id, "reopen", o, REOPEN_MS, m->user, reply,
+                        e) &&
            take_opening(m, *reply, e);
 }
 

@@ -158,12 +158,75 @@ written_while_cut() {
     go_home
 }
 
+# Somebody reads what was kept just then, a backup or a check: that costs the try and no more.
+read_by_another() {
+    local file=/var/lib/images/vm-vda.raw
+    stopped 130 bulk:delay-1 "late 65 int_main"
+    on b qemu-nbd --fork --read-only --persistent -f raw --pid-file /run/reader -k /run/reader.sock $file
+    attempt vm "${MOVE[@]}"
+    expect_status 4
+    grep -q "$file is in use" "$ATTEMPT/stderr" || failed "it does not say what is in the way"
+    on b sh -c 'kill "$(cat /run/reader)"'
+    verdict
+    is_kept
+    gone_on $MOST
+    go_home
+}
+
+# The guest has another name since, and so has the socket on which its QEMU waits at b.
+renamed() {
+    local host
+    stopped 130 bulk:delay-1 "late 65 int_main"
+    on a sh -c 'virsh -q destroy vm && virsh -q domrename vm vm2 && virsh -q start vm2'
+    for host in a b; do on $host ln -sf vm.log /var/log/libvirt/console/vm2.log; done
+    vm_ready
+    attempt vm2 "${MOVE[@]/#vm/vm2}"
+    expect_status 0
+    grep -q "resume: .*started anew.* both sides are compared" "$ATTEMPT/stderr" || failed "it began anew"
+    verdict
+    on b sh -c 'virsh -q destroy vm2 && virsh -q undefine vm2'
+    for host in a b; do on $host rm /var/log/libvirt/console/vm2.log; done
+    reset
+}
+
+# other_on_b: a domain that is off, on what the move has kept
+other_on_b() {
+    lab vm xml vm | sed 's,<name>.*</name>,<name>other</name>,; /<uuid>/d; /<nvram/d' > "$WORK/other.xml"
+    on b virsh -q define "$WORK/other.xml" > /dev/null || failed "not defined"
+}
+
+# Somebody has made a guest of it, and that has run: it is neither written over nor removed.
+anothers_disk() {
+    local before
+    stopped 130 bulk:delay-1 "late 65 int_main"
+    other_on_b
+    printf 'precious' | on b dd of=/var/lib/images/vm-vda.raw bs=1M seek=100 conv=notrunc,fsync status=none
+    before=$(on b sha256sum /var/lib/images/vm-vda.raw)
+    attempt vm "${MOVE[@]}"
+    expect_status 3
+    grep -q "vm-vda.raw is a disk of the domain 'other'" "$ATTEMPT/stderr" || failed "it does not say whose it is"
+    verdict
+    is_kept
+    on a snmigrate discard vm > "$WORK/out" || failed "discard: $?"
+    grep -q "left alone .*vm-vda.raw is a disk of the domain 'other'" "$WORK/out" || {
+        cat "$WORK/out"
+        failed "discard does not say whose it is"
+    }
+    [ "$before" = "$(on b sha256sum /var/lib/images/vm-vda.raw)" ] || failed "it has changed"
+    on b sh -c 'virsh -q undefine other && rm /var/lib/images/vm-vda.raw'
+    again
+    go_home
+}
+
 try "killed" killed
 more try "stopped twice" stopped_twice
 more try "both killed" both_killed
 more try "another plan" another_plan
 try "tampered with" tampered
 more try "written while the link was lost" written_while_cut
+more try "another guest's disk" anothers_disk
+more try "read by another program" read_by_another
+more try "renamed" renamed
 try "QEMU restarted" qemu_restarted
 try "killed in a round" killed_in_round
 more try "both killed in a round" both_killed_in_round

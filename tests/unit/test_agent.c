@@ -559,6 +559,33 @@ static void agent__finds_the_owner_of_a_seed(void **state)
     unlink(tmp_path("images/a.img"));
 }
 
+/* Nor has anybody what a move has kept; its owner is said before all is given up for it. */
+static void agent__finds_the_owner_of_what_was_kept(void **state)
+{
+    struct agent a;
+    struct err e;
+
+    (void)state;
+    agent_start(&a, NULL);
+    put(&a, ID1, "raw");
+    assert_ok(post(&a, ID1, "keep", NULL, &e), e);
+    agent_end(&a);
+    for (int owned = 0; owned < 2; owned++) {
+        AUTO(json_put) struct json_object *r = NULL;
+
+        snprintf(fake->disk, sizeof fake->disk, "%s",
+                 owned ? tmp_path("images/a.img") : "");
+        agent_start(&a, NULL);
+        assert_ok(call(&a, "POST", "/check", check_body(put_body("raw")), &r, &e), e);
+        assert_int_equal(strstr(json_object_to_json_string(r), "target-owned") != NULL,
+                         owned);
+        agent_end(&a);
+    }
+    fake->disk[0] = '\0';
+    agent_start(&a, NULL);
+    agent_away(&a, ID1);
+}
+
 /* What was kept may be gone on with, whoever has written it since: then it says so. */
 static void agent__says_what_was_written_while_it_was_kept(void **state)
 {
@@ -815,6 +842,48 @@ static void agent__delete_leaves_nothing(void **state)
     assert_int_equal(ram_rest(&ram), 0);
     agent_end(&a);
     ram_close(&ram);
+}
+
+/* "snmigrate discard" had seen it parked, and had to wait for its lock. */
+static void agent__delete_of_the_unreleased_spares_the_released(void **state)
+{
+    static const char path[] = "/moves/" ID1;
+    struct agent a;
+    struct ram ram;
+    struct err e;
+
+    (void)state;
+    for (int released = 0; released < 2; released++) {
+        agent_start(&a, NULL);
+        put(&a, ID1, "raw");
+        ram_open(&a, ID1, &ram);
+        assert_ok(post(&a, ID1, "close", NULL, &e), e);
+        if (released)
+            assert_ok(post(&a, ID1, "release", json_new(), &e), e);
+        shutdown(ram.src, SHUT_WR);
+        if (released)
+            assert_int_equal(ram_rest(&ram), STREAM - LIMIT);
+        ram_close(&ram);
+        agent_end(&a);
+        if (released)
+            loaded();
+        agent_start(&a, NULL);
+        struct json_object *const only = json_add_bool(json_new(), "unreleased", true);
+        if (released) {
+            assert_err(call(&a, "DELETE", path, only, NULL, &e), e, ERR_REFUSED);
+            assert_contains(e.msg, "is released by now");
+            assert_contains(e.next, "snmigrate recover");
+            assert_int_equal(atomic_load(&fake->removes), 1); /* of the first one */
+            assert_int_equal(access(tmp_path("images/a.img"), F_OK), 0);
+        } else {
+            assert_ok(call(&a, "DELETE", path, only, NULL, &e), e);
+            assert_no_litter();
+            assert_ok(call(&a, "DELETE", path,
+                           json_add_bool(json_new(), "unreleased", true), NULL, &e),
+                      e);
+        }
+        agent_away(&a, ID1);
+    }
 }
 
 static void agent__put_again_gives_the_same_answer(void **state)
@@ -1200,6 +1269,7 @@ int main(int argc, char **argv)
         TEST_AGENT(agent__digests_what_was_written),
         TEST_AGENT(agent__leaves_a_seed_where_it_was),
         TEST_AGENT(agent__finds_the_owner_of_a_seed),
+        TEST_AGENT(agent__finds_the_owner_of_what_was_kept),
         TEST_AGENT(agent__says_what_was_written_while_it_was_kept),
         TEST_AGENT(agent__check_lists_everything_at_once),
         TEST_AGENT(agent__whole_move_raw),
@@ -1207,6 +1277,7 @@ int main(int argc, char **argv)
         TEST_AGENT(agent__whole_move_to_a_block_device),
         TEST_AGENT(agent__delete_keeps_a_block_device_that_was_written),
         TEST_AGENT(agent__delete_leaves_nothing),
+        TEST_AGENT(agent__delete_of_the_unreleased_spares_the_released),
         TEST_AGENT(agent__put_again_gives_the_same_answer),
         TEST_AGENT(agent__lists_moves),
         TEST_AGENT(agent__lost_link_before_release_is_gone_on_with),

@@ -1161,6 +1161,37 @@ static void arrival__reopened_drops_the_old_stream(void **state)
     moving_free(&m);
 }
 
+/* The guest has another name by now, and so has the socket of its QEMU here. */
+static void arrival__reopened_listens_by_the_name_of_now(void **state)
+{
+    char sock[PATHS_SOCK_MAX], was[PATHS_SOCK_MAX], longest[257];
+    struct arrival *a = prepared(ID1);
+    struct moving m;
+    struct err e;
+
+    (void)state;
+    assert_ok(arrival_keep(a, &e), e);
+    a = reloaded(a);
+    memset(longest, 'x', sizeof longest - 1);
+    longest[256] = '\0';
+    assert_err(arrival_rename(a, longest, &e), e, ERR_PROTO);
+    assert_err(arrival_rename(a, "", &e), e, ERR_PROTO);
+    paths_ram_sock(was, ID1, a->name);
+    assert_ok(arrival_rename(a, "vm2", &e), e);
+    assert_ok(arrival_reopen(a, NULL, &e), e);
+    paths_ram_sock(sock, ID1, "vm2");
+    assert_string_not_equal(sock, was);
+    m.a = a;
+    AUTO(fd_close) int listener = -1;
+    assert_ok(unix_listen(sock, &listener, &e), e);
+    assert_ok(arrival_ram(a, 0, &m.src, &e), e);
+    assert_ok(fd_write_all(m.src, "r", 1, &e), e);
+    assert_ok(unix_accept(listener, WAIT_MS, NULL, &m.qemu, &e), e);
+    unlink(sock);
+    assert_ok(arrival_abort(a, &e), e);
+    moving_free(&m);
+}
+
 static void arrival__reopen_refuses_another_file(void **state)
 {
     struct arrival *a = prepared(ID1);
@@ -1457,6 +1488,54 @@ static void arrival__kept_again_does_not_hide_what_was_written(void **state)
     abort_away(a);
 }
 
+/* A program of QEMU has it open, only to read. */
+static void read_image(struct proc *p)
+{
+    char pid[220];
+    struct err e;
+
+    snprintf(pid, sizeof pid, "--pid-file=%s", tmp_path("pid"));
+    unlink(tmp_path("pid")); /* written once the image is open */
+    const char *const argv[] = {
+        "qemu-nbd", "--read-only",    "--persistent",           pid, "-f", "raw",
+        "-k",       tmp_path("sock"), tmp_path("images/a.img"), NULL
+    };
+    const struct proc_cfg cfg = { .argv = argv, .in = -1, .out = -1, .err = -1 };
+    assert_ok(proc_spawn(&cfg, p, &e), e);
+    const int64_t end = clock_ms() + WAIT_MS;
+    while (!exists(tmp_path("pid")) && clock_left_ms(end) > 0)
+        clock_sleep_ms(10);
+}
+
+/* It may pass: that is told apart from what is not the move's any more. */
+static void arrival__kept_disks_that_somebody_reads_stay_kept(void **state)
+{
+    struct arrival *a = prepared(ID1);
+    struct proc reader = PROC_NONE;
+    struct err again = { 0 }, gone = { 0 };
+
+    (void)state;
+    assert_ok(arrival_keep(a, &again), again);
+    a = reloaded(a);
+    read_image(&reader);
+    const bool taken = arrival_reopen(a, NULL, &again), kept = arrival_keep(a, &gone);
+    proc_stop(&reader, 2000); /* whatever comes of it */
+    assert_false(taken);
+    assert_true(kept);
+    assert_int_equal(again.kind, ERR_REFUSED);
+    assert_int_equal(again.os, EBUSY);
+    assert_contains(again.msg, "is in use");
+    assert_ok(arrival_reopen(a, NULL, &again), again);
+    assert_false(a->changed);
+    assert_ok(arrival_keep(a, &again), again);
+    read_image(&reader);
+    const bool removed = arrival_abort(a, &gone);
+    proc_stop(&reader, 2000);
+    assert_false(removed);
+    assert_int_equal(gone.os, EBUSY);
+    abort_away(a);
+}
+
 /* What is not known is no reason: it had not the guest's memory. */
 static void arrival__left_beside_a_definition_is_removed(void **state)
 {
@@ -1513,6 +1592,24 @@ static void journal_of_boot(const char *boot)
         assert_int_equal(strcspn(v, "\""), strlen(boot));
         memcpy(v, boot, strlen(boot));
     }
+    assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+    assert_ok(fd_write_all(fd, text, strlen(text), &e), e);
+}
+
+/* The file system of the (first) image had another number. */
+static void journal_of_file_system(void)
+{
+    static const char key[] = "\"id\"";
+    char text[8192] = "";
+    struct err e;
+
+    AUTO(fd_close)
+    int fd = open(PATHS_STATE "/" ID1 "/journal", O_RDWR | O_CLOEXEC);
+    assert_true(read(fd, text, sizeof text - 1) > 0);
+    char *const at = strstr(text, key);
+    assert_non_null(at);
+    char *const v = strchr(at + sizeof key - 1, '"') + 1;
+    v[0] = v[0] == '7' ? '8' : '7';
     assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
     assert_ok(fd_write_all(fd, text, strlen(text), &e), e);
 }
@@ -1592,6 +1689,57 @@ static void arrival__device_of_another_domain_is_not_touched(void **state)
         assert_int_equal(device_byte(path), 'x');
     }
     loop_remove();
+}
+
+/* Somebody has made a guest of it, which is off: its file must not be written over nor go. */
+static void arrival__file_of_another_domain_is_not_touched(void **state)
+{
+    const char *const path = tmp_path("images/a.img");
+    struct arrival *a;
+    struct err e;
+
+    (void)state;
+    snprintf(fake->disk, sizeof fake->disk, "%s", path);
+    a = parsed(ID1);
+    assert_err(arrival_prepare(a, &e), e, ERR_REFUSED); /* though it is not there */
+    assert_contains(e.msg, "is a disk of the domain 'owner'");
+    arrival_free(a);
+    for (int known = 0; known <= 1; known++) {
+        fake->disk[0] = '\0';
+        a = prepared(ID1);
+        if (known == 1)
+            arrival_park(a);
+        else
+            write_image();
+        a = reloaded(a);
+        assert_int_equal(a->images[0].mark.known, known == 1);
+        snprintf(fake->disk, sizeof fake->disk, "%s", path);
+        assert_err(arrival_reopen(a, NULL, &e), e, ERR_REFUSED);
+        assert_contains(e.msg, "is a disk of the domain 'owner'");
+        assert_ok(arrival_abort(a, &e), e);
+        assert_false(a->images[0].removed);
+        assert_contains(a->images[0].spared, "is a disk of the domain 'owner'");
+        arrival_free(a);
+        assert_true(exists(path));
+        unlink(path);
+    }
+}
+
+/* Of a file that has no name yet nobody can have a disk; what has its name is another. */
+static void arrival__undoing_beside_anothers_disk_leaves_it(void **state)
+{
+    struct arrival *const a = parsed(ID1);
+    struct err e;
+
+    (void)state;
+    AUTO(fd_close)
+    int fd = open(tmp_path("images/a.img"), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    snprintf(fake->disk, sizeof fake->disk, "%s", tmp_path("images/a.img"));
+    assert_err(arrival_prepare(a, &e), e, ERR_REFUSED);
+    assert_string_equal(a->images[0].spared, "");
+    arrival_free(a);
+    assert_true(exists(tmp_path("images/a.img")));
+    unlink(tmp_path("images/a.img"));
 }
 
 static void arrival__device_that_was_left_is_blanked_only_if_nobody_wrote(void **state)
@@ -1681,6 +1829,67 @@ static void arrival__restart_of_the_host_forgets_devices_only(void **state)
         abort_away(a);
     }
     loop_remove();
+}
+
+static const char another_boot[] = "00000000-0000-0000-0000-000000000000";
+
+/* Its number is another one in another boot only, and the file is the same: it is gone on with,
+ * and removed. */
+static void arrival__restart_of_the_host_renumbers_file_systems(void **state)
+{
+    struct arrival *a = prepared(ID1);
+    struct err e;
+
+    (void)state;
+    if (a->images[0].id.born == 0) {
+        abort_away(a);
+        skip(); /* a file system that does not tell when a file was made */
+    }
+    assert_ok(arrival_keep(a, &e), e);
+    journal_of_file_system();
+    a = reloaded(a);
+    assert_err(arrival_reopen(a, NULL, &e), e, ERR_REFUSED);
+    assert_contains(e.msg, "is another file than the move made");
+    journal_of_boot(another_boot);
+    for (int written = 0; written < 2; written++) {
+        if (written == 1)
+            write_image();
+        a = reloaded(a);
+        assert_ok(arrival_reopen(a, NULL, &e), e);
+        assert_int_equal(a->changed, written);
+        assert_ok(arrival_keep(a, &e), e);
+    }
+    a = reloaded(a);
+    assert_ok(arrival_abort(a, &e), e);
+    assert_true(a->images[0].removed);
+    arrival_free(a);
+}
+
+/* The source's QEMU has ended, and the guest's memory has not come: it is given up there. */
+static void arrival__restart_of_the_host_does_not_hide_what_has_run(void **state)
+{
+    (void)state;
+    for (int written = 0; written < 2; written++) {
+        struct moving m;
+        struct err e;
+
+        moving_released(&m, ID1);
+        journal_of_file_system();
+        journal_of_boot(another_boot);
+        const bool told = m.a->images[0].id.born != 0;
+        m.a = reloaded(m.a);
+        guest_is(VDOM_NONE, VDOM_WHY_OTHER, false);
+        if (written == 1)
+            write_image();
+        if (written == 1 || !told) {
+            assert_err(arrival_abort(m.a, &e), e, ERR_REFUSED);
+            assert_contains(e.msg, "the guest may have run here");
+            unlink(tmp_path("images/a.img")); /* by hand */
+            m.a = reloaded(m.a);
+        }
+        assert_ok(arrival_abort(m.a, &e), e);
+        moving_free(&m);
+    }
 }
 
 static void arrival__released_or_run_is_not_kept(void **state)
@@ -1777,6 +1986,7 @@ int main(void)
         TEST_MOVE(arrival__lost_before_release_keeps_disks_only),
         TEST_MOVE(arrival__reopened_is_prepared_again),
         TEST_MOVE(arrival__reopened_drops_the_old_stream),
+        TEST_MOVE(arrival__reopened_listens_by_the_name_of_now),
         TEST_MOVE(arrival__reopen_refuses_another_file),
         TEST_MOVE(arrival__released_cannot_be_reopened),
         TEST_MOVE(arrival__reopen_refuses_disks_of_a_guest_that_ran),
@@ -1789,10 +1999,15 @@ int main(void)
         TEST_MOVE(arrival__kept_disks_that_a_guest_has_written_are_left),
         TEST_MOVE(arrival__kept_disks_that_were_written_since_are_spared),
         TEST_MOVE(arrival__kept_again_does_not_hide_what_was_written),
+        TEST_MOVE(arrival__kept_disks_that_somebody_reads_stay_kept),
         TEST_MOVE(arrival__left_beside_a_definition_is_removed),
         TEST_MOVE(arrival__parked_disks_that_were_written_since_are_spared),
         TEST_MOVE(arrival__restart_of_the_host_forgets_devices_only),
         TEST_MOVE(arrival__device_of_another_domain_is_not_touched),
+        TEST_MOVE(arrival__restart_of_the_host_renumbers_file_systems),
+        TEST_MOVE(arrival__restart_of_the_host_does_not_hide_what_has_run),
+        TEST_MOVE(arrival__file_of_another_domain_is_not_touched),
+        TEST_MOVE(arrival__undoing_beside_anothers_disk_leaves_it),
         TEST_MOVE(arrival__device_that_was_left_is_blanked_only_if_nobody_wrote),
         TEST_MOVE(arrival__abort_knows_a_device_that_a_guest_has_written),
         TEST_MOVE(arrival__released_or_run_is_not_kept),
