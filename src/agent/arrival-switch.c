@@ -1,4 +1,5 @@
 /* The channels of an arrival, and PREPARED to CLOSED to RELEASED. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -152,7 +153,11 @@ bool arrival_ram_limit(struct arrival *a, uint64_t stream, uint64_t bytes,
                        (unsigned long long)stream);
     hold_limit(a->hold, bytes);
     hold_stats(a->hold, now);
-    return true;
+    if (now->state != HOLD_OVER || now->err.kind == ERR_NONE)
+        return true;
+    err_set(e, ERR_REFUSED, 0, "the RAM stream is over: %s", now->err.msg);
+    e->os = EPIPE;
+    return false;
 }
 
 bool arrival_release(struct arrival *a, struct err *e)

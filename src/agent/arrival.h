@@ -178,7 +178,8 @@ MUST_CHECK bool arrival_digest(struct arrival *a, const char *target, int *fd,
 /* A RAM stream with that number, which starts with a limit of 0; the one before must be
  * over, and not released. */
 MUST_CHECK bool arrival_ram(struct arrival *a, uint64_t stream, int *fd, struct err *e);
-/* *now: how much of the stream has come, and how much of it QEMU has taken. */
+/* *now: how much of the stream has come, and how much of it QEMU has taken.  Errors: ERR_REFUSED,
+ * with EPIPE: the stream has ended before its release. */
 MUST_CHECK bool arrival_ram_limit(struct arrival *a, uint64_t stream, uint64_t bytes,
                                   struct hold_stats *now, struct err *e);
 

@@ -189,11 +189,17 @@ static void *limit_thread(void *arg)
         if (pass_limit(r, atomic_load(&r->allowed), &e) || e.kind == ERR_CANCELLED)
             continue;
         /* What a release lets pass is more than this allowed, and right. */
-        const bool lies = e.kind == ERR_PROTO && !atomic_load(&r->released);
+        const bool before = !atomic_load(&r->released),
+                   lies = before && e.kind == ERR_PROTO,
+                   over = before && e.kind == ERR_REFUSED && e.os == EPIPE;
 
-        log_line(lies ? LOG_WARN : LOG_DEBUG, "memory", "ram-limit: %s", e.msg);
+        log_line(lies || over ? LOG_WARN : LOG_DEBUG, "memory", "ram-limit: %s", e.msg);
         if (lies) /* nothing that it says can be used: the move ends with its link */
             dial_kill(r->move->dial);
+        /* QEMU here does not notice while it is kept waiting: without its end of the stream
+         * its migration fails. */
+        if (over)
+            cancel_set(r->stop);
     }
     return NULL;
 }
