@@ -384,7 +384,8 @@ static void arrival__limit_of_an_earlier_ram_stream_is_refused(void **state)
     while (arrival_ram_limit(a, 0, 9, &now, &e))
         assert_true(clock_left_ms(end) > 0);
     assert_int_equal(e.kind, ERR_REFUSED);
-    assert_int_equal(e.os, EPIPE); /* so that the source does not wait for what is over */
+    assert_int_equal(e.os,
+                     EPIPE); /* so that the source does not wait for what is over */
     close(src);
     while (!arrival_ram(a, 1, &again, &e))
         assert_true(clock_left_ms(end) > 0);
