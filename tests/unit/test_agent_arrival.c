@@ -383,9 +383,9 @@ static void arrival__limit_of_an_earlier_ram_stream_is_refused(void **state)
     const int64_t end = clock_ms() + WAIT_MS;
     while (arrival_ram_limit(a, 0, 9, &now, &e))
         assert_true(clock_left_ms(end) > 0);
+    /* So that the source does not wait for what is over. */
     assert_int_equal(e.kind, ERR_REFUSED);
-    assert_int_equal(e.os,
-                     EPIPE); /* so that the source does not wait for what is over */
+    assert_int_equal(e.os, EPIPE);
     close(src);
     while (!arrival_ram(a, 1, &again, &e))
         assert_true(clock_left_ms(end) > 0);
