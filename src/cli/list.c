@@ -99,7 +99,8 @@ static void put_hints(struct text *t, const struct inventory_move *list, size_t 
         { INVENTORY_ARRIVED, "arrived: the guest is here; snmigrate recover, on its "
                              "source, ends the move" },
         { INVENTORY_MOVED, "moved: snmigrate verify ID compares its disks here and "
-                           "there; snmigrate discard ID forgets it" },
+                           "there (after --verify-later it tells damage from what "
+                           "the guest wrote); snmigrate discard ID forgets it" },
         { INVENTORY_EMPTY, "empty, unreadable: see /var/lib/snmigrate" },
         { INVENTORY_UNREADABLE, "empty, unreadable: see /var/lib/snmigrate" },
     };
@@ -112,8 +113,7 @@ static void put_hints(struct text *t, const struct inventory_move *list, size_t 
             if (last[0] == '\0')
                 text_newline(t);
             last = hints[h].text;
-            text_put(t, TEXT_PLAIN, last);
-            text_newline(t);
+            text_fold(t, last, GAP);
         }
 }
 

@@ -264,8 +264,7 @@ static bool parse_time(const struct opt *o, const char *v, void *at, struct err 
         return false;
     if (ms < o->min || ms > o->max)
         return err_set(e, ERR_USAGE, 0, "%.40s is not between %s and %s", v,
-                       units_time(least, (int64_t)o->min),
-                       units_time(most, (int64_t)o->max));
+                       units_time_typed(least, o->min), units_time_typed(most, o->max));
     *(uint64_t *)at = ms;
     return true;
 }

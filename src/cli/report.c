@@ -196,14 +196,23 @@ static void put_steps(struct text *t, const struct pause *p)
     text_newline(t);
 }
 
+/* To the millisecond, as long as those count. */
+static const char *pause_text(char out[UNITS_LEN], int64_t ms)
+{
+    if (ms >= 10000)
+        return units_time(out, ms);
+    snprintf(out, UNITS_LEN, "%lld ms", (long long)ms);
+    return out;
+}
+
 static void put_pause(struct text *t, const struct move_result *r)
 {
-    char budget[UNITS_LEN];
+    char budget[UNITS_LEN], time[UNITS_LEN];
 
     if (r->pause_ms < 0)
         return;
     put_label(t, "paused");
-    text_printf(t, TEXT_PLAIN, "%lld ms (%s allowed)", (long long)r->pause_ms,
+    text_printf(t, TEXT_PLAIN, "%s (%s allowed)", pause_text(time, r->pause_ms),
                 units_time(budget, (int64_t)r->budget_ms));
     text_newline(t);
     put_steps(t, &r->pause);
@@ -223,7 +232,7 @@ static void put_foreseen(struct text *t, const struct move_result *r)
     text_printf(t, TEXT_PLAIN, "%s, %s sent, ", units_time(time, f->total_ms),
                 units_size(sent, f->sent));
     if (f->pause_ms >= 0)
-        text_printf(t, TEXT_PLAIN, "paused %lld ms%s; ", (long long)f->pause_ms,
+        text_printf(t, TEXT_PLAIN, "paused %s%s; ", pause_text(time, f->pause_ms),
                     f->converges ? "" : ", if at all");
     else
         text_printf(t, TEXT_PLAIN, "no pause that is short enough; ");
@@ -256,7 +265,7 @@ static void put_forecast(struct text *t, const struct forecast *f)
     text_printf(t, TEXT_PLAIN, "about %s, %s sent", units_time(a, f->total_ms),
                 units_size(b, f->sent));
     if (f->pause_ms >= 0)
-        text_printf(t, TEXT_PLAIN, ", paused %lld ms%s", (long long)f->pause_ms,
+        text_printf(t, TEXT_PLAIN, ", paused %s%s", pause_text(a, f->pause_ms),
                     f->converges ? "" : " at best");
     text_newline(t);
     put_label(t, "to copy");
