@@ -9,11 +9,12 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/units.h"
+#include "base/unix.h"
 #include "cli/json_out.h"
 #include "cli/opts.h"
 #include "cli/report.h"
 
-enum { OK = 0, USAGE = 2 };
+enum { OK = 0, USAGE = 2, REFUSED = 3 };
 
 /* --- the command line --- */
 
@@ -150,13 +151,13 @@ struct json_object *discard_json(const struct discard_result *r)
 
 /* --- the program --- */
 
-static int fail(const struct err *e, bool utf8)
+static int fail(const struct err *e, int status, bool utf8)
 {
     AUTO(text_fini) struct text t = { .utf8 = utf8 };
 
     report_error(&t, e);
     text_flush(&t, STDERR_FILENO);
-    return USAGE;
+    return status;
 }
 
 /* Of what was refused only the reason; of the rest also how far it came. */
@@ -188,12 +189,14 @@ int discard_main(int argc, char **argv, bool utf8)
     signal(SIGPIPE, SIG_IGN);
     if (!discard_parse(argc, argv, &o, &e) || !fault_init(&e)) {
         err_next(&e, "See: snmigrate --help");
-        return fail(&e, utf8);
+        return fail(&e, USAGE, utf8);
     }
     if (o.help) {
         opts_help(stdout);
         return fflush(stdout) == 0 ? OK : USAGE;
     }
+    if (!need_root(&e))
+        return fail(&e, REFUSED, utf8);
     discard_run(&o.discard, &r);
     say(&o, &r, utf8);
     return r.status;

@@ -1,6 +1,5 @@
 #include "cli/list.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,7 +12,7 @@
 #include "cli/opts.h"
 #include "cli/report.h"
 
-enum { OK = 0, USAGE = 2, FAILED = 4 };
+enum { OK = 0, USAGE = 2, REFUSED = 3, FAILED = 4 };
 enum { COLUMNS = 4, GAP = 2, CELL = 600, SHOWN = 8 /* digits of an id */ };
 
 /* --- in words; pure --- */
@@ -255,9 +254,9 @@ int list_main(int argc, char **argv, bool utf8)
         opts_help(stdout);
         return fflush(stdout) == 0 ? OK : USAGE;
     }
+    if (!need_root(&e))
+        return fail(&e, REFUSED, utf8);
     if (inventory_scan(&list, &n, &e) && show(list, n, json, utf8, &e))
         return OK;
-    if (e.os == EACCES)
-        err_next(&e, "Run it as root.");
     return fail(&e, FAILED, utf8);
 }

@@ -18,7 +18,7 @@
 #include "cli/json_out.h"
 #include "cli/report.h"
 
-enum { OK = 0, USAGE = 2, FAILED = 4, DIFFER = 6 };
+enum { OK = 0, USAGE = 2, REFUSED = 3, FAILED = 4, DIFFER = 6 };
 enum { LIVE_MS = 500, PLAIN_MS = 5000 };
 enum { WHERE = 11 }; /* the column of what is said of a disk */
 
@@ -329,6 +329,8 @@ int recheck_main(int argc, char **argv, bool utf8)
         opts_help(stdout);
         return fflush(stdout) == 0 ? OK : USAGE;
     }
+    if (!need_root(&e))
+        return fail(&e, REFUSED, utf8);
     if (!start(&j, &o, &e))
         return fail(&e, FAILED, utf8);
     const struct recheck_cfg cfg = { .what = o.what,

@@ -11,6 +11,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/unix.h"
 #include "cli/json_out.h"
 #include "cli/report.h"
 
@@ -269,7 +270,7 @@ static int run(struct shown *s)
                                  : LOG_TRACE,
              "src");
     signal(SIGPIPE, SIG_IGN);
-    if (!fault_init(&e) || !recover_run(&o->recover, show, s, &e))
+    if (!need_root(&e) || !fault_init(&e) || !recover_run(&o->recover, show, s, &e))
         return fail(s, &e, e.kind == ERR_REFUSED ? 3 : 7);
     if (s->n == 0 && !o->quiet && !o->json)
         puts("Nothing to recover on this host.");

@@ -10,6 +10,7 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "base/journal.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/units.h"
@@ -20,6 +21,7 @@
 #include "cli/render.h"
 #include "cli/report.h"
 #include "migrate/ctl.h"
+#include "migrate/inventory.h"
 
 enum { OK = 0, USAGE = 2, NONE = 3, FAILED = 4, INTERRUPTED = 130 };
 enum { ASK_MS = 3000 }; /* a move answers at once, on a busy host too */
@@ -75,12 +77,12 @@ static int say_json(const struct remote *r, struct json_object *o)
                                                                  : fail(r, &e, FAILED);
 }
 
-static void warn(const struct remote *r, const char *what, const struct ctl_move *m)
+static void warn(const struct remote *r, const char *who, const char *what)
 {
     AUTO(text_fini) struct text t = { .utf8 = r->utf8 };
     struct err e;
 
-    text_printf(&t, TEXT_PLAIN, "snmigrate: domain %s: %s", m->uuid, what);
+    text_printf(&t, TEXT_PLAIN, "snmigrate: %s: %s", who, what);
     text_newline(&t);
     if (!fd_write_all(STDERR_FILENO, t.buf, t.len, &e))
         return; /* nobody reads it */
@@ -104,15 +106,36 @@ static bool ask(const struct ctl_move *m, struct json_object **out, struct err *
     return true;
 }
 
-static bool is_meant(const struct remote *r, const struct ctl_move *m,
-                     struct json_object *said)
+static bool is_meant(const struct remote *r, const struct ctl_move *m, const char *name)
 {
-    const char *name;
-    struct err e;
-
     return r->domain == NULL || strcasecmp(r->domain, m->uuid) == 0 ||
-           (said != NULL && json_get_str(said, "domain", &name, &e) &&
-            strcmp(name, r->domain) == 0);
+           strcmp(r->domain, name) == 0;
+}
+
+/* The domain of one that says nothing: its name, as the journal has it, or its uuid. */
+static void name_of(const struct ctl_move *m, char out[256])
+{
+    AUTO(json_put) struct json_object *entries = NULL;
+    struct inventory_move known = { .state = INVENTORY_EMPTY };
+    char dir[PATHS_MAX];
+    struct err ignored;
+
+    paths_state_dir(dir, m->id);
+    if (journal_read(dir, &entries, &ignored))
+        inventory_read(entries, false, &known);
+    snprintf(out, 256, "%s", known.domain[0] != '\0' ? known.domain : m->uuid);
+}
+
+static void say_killed(const struct remote *r, const char *name)
+{
+    char what[500];
+
+    snprintf(
+        what, sizeof what,
+        "its snmigrate was killed. If this stays so, see snmigrate list; where that "
+        "says open: snmigrate recover %.256s",
+        name);
+    warn(r, name, what);
 }
 
 /* Ask all; r->moves keeps those that are meant and answered.  One that was killed is
@@ -122,27 +145,27 @@ static void ask_all(struct remote *r)
     const size_t n = ctl_list(r->moves, CTL_MOVES_MAX);
 
     for (size_t i = 0; i < n; i++) {
+        const struct ctl_move *const m = &r->moves[i];
         struct json_object *said = NULL;
+        const char *name = "";
+        char known[256];
         struct err e = { 0 };
 
-        const bool ok = ask(&r->moves[i], &said, &e);
-        if (ok && is_meant(r, &r->moves[i], said)) {
-            r->moves[r->n] = r->moves[i];
-            r->said[r->n++] = said;
+        if (ask(m, &said, &e)) {
+            if (json_get_str(said, "domain", &name, &e) && is_meant(r, m, name)) {
+                r->moves[r->n] = *m;
+                r->said[r->n++] = said;
+            } else {
+                json_object_put(said);
+            }
             continue;
         }
-        json_object_put(said);
-        if (ok)
-            continue;
-        if (e.kind == ERR_LINK && is_meant(r, &r->moves[i], NULL))
-            warn(r,
-                 "its snmigrate was killed; its guard brings the guest to one owner, "
-                 "and "
-                 "the next move of it removes what is left",
-                 &r->moves[i]);
-        else if (e.kind != ERR_LINK) {
+        name_of(m, known);
+        if (e.kind != ERR_LINK) {
             r->silent++;
-            warn(r, e.msg, &r->moves[i]);
+            warn(r, known, e.msg);
+        } else if (is_meant(r, m, known)) {
+            say_killed(r, known);
         }
     }
 }
@@ -350,6 +373,8 @@ int remote_main(int argc, char **argv, bool utf8)
         opts_help(stdout);
         return fflush(stdout) == 0 ? OK : USAGE;
     }
+    if (!need_root(&e))
+        return fail(&r, &e, NONE);
     ask_all(&r);
     const int status = r.request.todo == CTL_STATUS ? run_status(&r) : run_request(&r);
     for (size_t i = 0; i < r.n; i++)
