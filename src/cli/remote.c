@@ -224,6 +224,20 @@ static int run_status(struct remote *r)
 
 /* --- set, switch, abort --- */
 
+static void put_kept(struct text *t, struct json_object *o, const char *dst,
+                     const char *domain)
+{
+    struct json_object *kept;
+    uint64_t bytes, size;
+    struct err ignored;
+
+    if (json_object_object_get_ex(o, "kept", &kept) &&
+        json_object_is_type(kept, json_type_object) &&
+        json_get_u64(kept, "bytes", &bytes, &ignored) &&
+        json_get_u64(kept, "size", &size, &ignored))
+        report_kept(t, "", dst, domain, bytes, size);
+}
+
 /* "web01: running on hosta (source)" and, if it failed, why. */
 static int say_result(const struct remote *r, struct json_object *o)
 {
@@ -245,6 +259,7 @@ static int say_result(const struct remote *r, struct json_object *o)
 
     if (r->json && say_json(r, o) != OK)
         return FAILED;
+    put_kept(&t, o, dst, domain);
     text_printf(&t, TEXT_PLAIN, "%s: ", domain);
     if (placed)
         text_printf(&t, TEXT_PLAIN, "%s on %s (%s)", state, at_src ? src : dst, where);

@@ -21,4 +21,8 @@ void report_failure(struct text *t, const struct move_cfg *cfg,
 /* An error of the command line or of starting up. */
 void report_error(struct text *t, const struct err *e);
 
+/* That of @size bytes at @dest @bytes are kept, and what can be done; nothing for 0 bytes. */
+void report_kept(struct text *t, const char *lead, const char *dest, const char *domain,
+                 uint64_t bytes, uint64_t size);
+
 #endif
