@@ -100,14 +100,14 @@ FUZZ_MAIN := $(if $(filter fuzz,$(MODE)),,$B/obj/tests/fuzz/replay.o)
 $B/fuzz/%: $B/obj/tests/fuzz/fuzz_%.o $(FUZZ_MAIN) $B/libtests.a $B/libsnmigrate.a
 	$(LINK) $(LDLIBS) $(if $(FUZZ_MAIN),,-fsanitize=fuzzer)
 
-## check: everything that is tested, after installing what it needs; about 40 minutes
+## check: everything that is tested, after installing what it needs; about 35 minutes
 check: deps
 	$(AGAIN) check-run
 check-run: all tests
 	tests/run $B
 tests: $(UNIT) $(TOOLS) $(FUZZ)
 
-## check-faults: every cell of tests/fault/MATRIX.md; about 90 minutes
+## check-faults: every cell of tests/fault/MATRIX.md; about 75 minutes
 FAULTS := $(patsubst tests/%,%,$(wildcard tests/e2e/fault-*.sh))
 check-faults: deps
 	$(AGAIN) all tests

@@ -184,8 +184,9 @@ static void summary_verify(const struct verify_result *v)
     char size[UNITS_LEN], differ[UNITS_LEN], repaired[UNITS_LEN];
 
     if (v->differ > 0)
-        printf("%s compared: %s in %llu stretches %s\n", units_size(size, v->size),
+        printf("%s compared: %s in %llu stretch%s %s\n", units_size(size, v->size),
                units_size(differ, v->differ), (unsigned long long)v->stretches,
+               v->stretches == 1 ? "" : "es",
                v->repaired > 0 ? "differ even now" : "differ");
     else if (v->repaired > 0)
         printf("%s compared: %s differed and were copied again, now alike\n",

@@ -315,11 +315,20 @@ static bool post_finish(const struct request *r, struct json_object **reply,
     return true;
 }
 
+enum { WHY_MAX = PATHS_MAX + 80 };
+
+static const char *seed_stays(const struct image *im, char out[WHY_MAX])
+{
+    snprintf(out, WHY_MAX, "%s is a seed, maybe partly brought up to date", im->path);
+    return out;
+}
+
 static struct json_object *removed_json(const struct arrival *a)
 {
     struct json_object *const removed = json_object_new_array(),
                               *const blanked = json_object_new_array(),
                               *const left = json_object_new_array();
+    char why[WHY_MAX];
 
     for (size_t i = 0; i < a->n; i++) {
         const struct image *const im = &a->images[i];
@@ -331,6 +340,8 @@ static struct json_object *removed_json(const struct arrival *a)
             json_object_array_add(blanked, o);
         else if (im->spared[0] != '\0')
             json_object_array_add(left, json_add_str(o, "why", im->spared));
+        else if (im->seed)
+            json_object_array_add(left, json_add_str(o, "why", seed_stays(im, why)));
         else
             json_object_put(o);
     }

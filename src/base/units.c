@@ -239,3 +239,15 @@ char *units_time(char out[UNITS_LEN], int64_t ms)
                  (unsigned long long)(h % 24));
     return out;
 }
+
+char *units_time_typed(char out[UNITS_LEN], uint64_t ms)
+{
+    const struct unit *best = times;
+
+    for (const struct unit *u = times; u->name != NULL; u++)
+        if (ms >= u->times && ms % u->times == 0)
+            best = u;
+    snprintf(out, UNITS_LEN, "%llu%s", (unsigned long long)(ms / best->times),
+             best->name);
+    return out;
+}

@@ -23,5 +23,7 @@ enum { UNITS_LEN = 32 };
 char *units_size(char out[UNITS_LEN], uint64_t bytes);
 char *units_rate(char out[UNITS_LEN], double bytes_per_s);
 char *units_time(char out[UNITS_LEN], int64_t ms);
+/* As units_parse_time() takes it, exactly: "1500ms", "30s", "14d"; for advice to be typed. */
+char *units_time_typed(char out[UNITS_LEN], uint64_t ms);
 
 #endif

@@ -239,6 +239,14 @@ static bool parents_open(const char *path, int *out, const char **leaf, struct e
     }
 }
 
+bool need_root(struct err *e)
+{
+    if (geteuid() == 0)
+        return true;
+    err_set(e, ERR_REFUSED, 0, "snmigrate must run as root");
+    return err_next(e, "Run it as root, or with sudo.");
+}
+
 bool dir_private(const char *path, struct err *e)
 {
     const char *leaf = NULL;

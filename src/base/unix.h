@@ -25,6 +25,9 @@ MUST_CHECK bool unix_pair(int out[2], struct err *e);
  * it; else as many as it does. */
 void unix_widen(int fd, int bytes);
 
+/* What needs this host's libvirt, journals and sockets.  Errors: ERR_REFUSED: not root. */
+MUST_CHECK bool need_root(struct err *e);
+
 /* Write all of it / read exactly that much (short: ERR_PROTO "end of file").  Blocking. */
 MUST_CHECK bool fd_write_all(int fd, const void *buf, size_t len, struct err *e);
 MUST_CHECK bool fd_read_all(int fd, void *buf, size_t len, struct err *e);

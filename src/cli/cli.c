@@ -75,10 +75,10 @@ static void interrupted(struct cli *c, unsigned times)
         display_note(c->display, "too late to go back: finishing at %s, please wait",
                      p.dest);
     else if (times > 1)
-        display_note(c->display, "undoing, please wait: it must not end in the middle");
+        display_note(c->display, "ending, please wait: not in the middle of it");
     else
-        display_note(c->display, "interrupted: undoing, %s goes on running here",
-                     p.domain);
+        display_note(c->display,
+                     "interrupted: ending the move, %s goes on running here", p.domain);
 }
 
 static void *signals_thread(void *arg)
@@ -261,6 +261,10 @@ int cli_main(int argc, char **argv)
     if (argc >= 2 && strcmp(argv[1], "recover") == 0)
         return recover_main(argc, argv);
 
+    if (argc == 2 && strcmp(argv[1], "help") == 0) {
+        c.opts.help = true;
+        return run_help(&c.opts);
+    }
     setlocale(LC_CTYPE, "");
     c.utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
     if (argc > 1 && remote_is_command(argv[1]))

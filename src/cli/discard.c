@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/units.h"
+#include "base/unix.h"
 #include "cli/args.h"
 #include "cli/json_out.h"
 #include "cli/opts.h"
@@ -175,6 +176,8 @@ int discard_main(int argc, char **argv, bool utf8)
         opts_help(stdout);
         return fflush(stdout) == 0 ? STATUS_OK : STATUS_USAGE;
     }
+    if (!need_root(&e))
+        return report_fail(&e, STATUS_REFUSED, utf8);
     discard_run(&o.discard, &r);
     say(&o, &r, utf8);
     return r.status;

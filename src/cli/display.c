@@ -27,6 +27,7 @@
 enum {
     TICK_MS = 200,
     PLAIN_MS = 5000,
+    HELD_MS = 60000, /* a line a minute once it is held for one */
     JSON_MS = 1000,
     QUEUE_LEN = 512, /* lines; a trace that writes more between two ticks loses some */
     ROWS_MIN = 6,    /* of a terminal worth a live display */
@@ -54,6 +55,7 @@ struct display {
     enum move_phase phase; /* seen last */
     bool new_phase, greeted;
     int64_t plain_at, json_at; /* when the next is due */
+    int64_t held_since;        /* 0: it is not held */
     struct text out;           /* what to write */
     struct text frame;         /* the block to be drawn */
     struct text shown;         /* the block that is on the screen; empty: none */
@@ -282,10 +284,16 @@ static void show_live(struct display *d)
 
 static void show_plain(struct display *d)
 {
+    const int64_t now = clock_ms();
     char time[UNITS_LEN];
 
-    if (d->now.phase != MOVE_DONE && (d->new_phase || clock_ms() >= d->plain_at)) {
-        d->plain_at = clock_ms() + PLAIN_MS;
+    if (!d->now.held)
+        d->held_since = 0;
+    else if (d->held_since == 0)
+        d->held_since = now;
+    const bool settled = d->held_since != 0 && now - d->held_since >= HELD_MS;
+    if (d->now.phase != MOVE_DONE && (d->new_phase || now >= d->plain_at)) {
+        d->plain_at = now + (settled ? HELD_MS : PLAIN_MS);
         text_printf(&d->out, TEXT_PLAIN, "[%s] ", units_time(time, d->now.elapsed_ms));
         render_plain(&d->out, &d->now);
         text_newline(&d->out);

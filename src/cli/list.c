@@ -1,6 +1,5 @@
 #include "cli/list.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -100,7 +99,8 @@ static void put_hints(struct text *t, const struct inventory_move *list, size_t 
         { INVENTORY_ARRIVED, "arrived: the guest is here; snmigrate recover, on its "
                              "source, ends the move" },
         { INVENTORY_MOVED, "moved: snmigrate verify ID compares its disks here and "
-                           "there; snmigrate discard ID forgets it" },
+                           "there (after --verify-later it tells damage from what "
+                           "the guest wrote); snmigrate discard ID forgets it" },
         { INVENTORY_EMPTY, "empty, unreadable: see /var/lib/snmigrate" },
         { INVENTORY_UNREADABLE, "empty, unreadable: see /var/lib/snmigrate" },
     };
@@ -113,8 +113,7 @@ static void put_hints(struct text *t, const struct inventory_move *list, size_t 
             if (last[0] == '\0')
                 text_newline(t);
             last = hints[h].text;
-            text_put(t, TEXT_PLAIN, last);
-            text_newline(t);
+            text_fold(t, last, GAP);
         }
 }
 
@@ -232,9 +231,9 @@ int list_main(int argc, char **argv, bool utf8)
         opts_help(stdout);
         return fflush(stdout) == 0 ? STATUS_OK : STATUS_USAGE;
     }
+    if (!need_root(&e))
+        return report_fail(&e, STATUS_REFUSED, utf8);
     if (inventory_scan(&list, &n, &e) && show(list, n, json, utf8, &e))
         return STATUS_OK;
-    if (e.os == EACCES)
-        err_next(&e, "Run it as root.");
     return report_fail(&e, STATUS_FAILED, utf8);
 }

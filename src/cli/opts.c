@@ -126,6 +126,7 @@ enum { OPTS = sizeof opts / sizeof opts[0] };
 static const char help_head[] =
     "Usage: snmigrate [OPTIONS] DOMAIN DESTINATION\n"
     "       snmigrate status|set|switch|abort ...    what runs; see below\n"
+    "       snmigrate recover|list|discard|verify ...  what was left; see below\n"
     "Move a running VM with its disks and memory to another libvirt host.\n"
     "\n"
     "  DOMAIN       name, uuid or id of a running domain of this host\n"
@@ -264,8 +265,7 @@ static bool parse_time(const struct opt *o, const char *v, void *at, struct err 
         return false;
     if (ms < o->min || ms > o->max)
         return err_set(e, ERR_USAGE, 0, "%.40s is not between %s and %s", v,
-                       units_time(least, (int64_t)o->min),
-                       units_time(most, (int64_t)o->max));
+                       units_time_typed(least, o->min), units_time_typed(most, o->max));
     *(uint64_t *)at = ms;
     return true;
 }
@@ -377,7 +377,8 @@ static bool disk_parse(const char *v, struct move_disk_opt *d, struct err *e)
     if (strcmp(p, "format=raw") != 0 && strcmp(p, "format=qcow2") != 0) {
         err_set(e, ERR_USAGE, 0, "\",%.100s\" is neither ,format=raw nor ,format=qcow2",
                 p);
-        return err_next(e, "Write a comma of the path twice: ,,");
+        return strncmp(p, "format=", strlen("format=")) != 0 &&
+               err_next(e, "Write a comma of the path twice: ,,");
     }
     snprintf(d->format, sizeof d->format, "%s", p + strlen("format="));
     return true;
@@ -663,7 +664,7 @@ bool opts_setting(const char *text, struct move_settings *out, struct err *e)
     memset(&given, 0, sizeof given);
     if (!(settings[i].none && strcmp(v, "none") == 0) && !set_opt(o, v, &given, e)) {
         if (settings[i].none)
-            err_next(e, "To lift it: %s=none", o->name);
+            err_next(e, "Or lift it: %s=none", o->name);
         return false;
     }
     out->has_bandwidth |= o->at == AT(move.bandwidth);

@@ -15,12 +15,14 @@
 #include "base/mem.h"
 #include "base/thread.h"
 #include "base/units.h"
+#include "base/unix.h"
 #include "cli/args.h"
 #include "cli/json_out.h"
 #include "cli/report.h"
 #include "migrate/status.h"
 
 enum { LIVE_MS = 500, PLAIN_MS = 5000 };
+enum { WHERE = 11 }; /* the column of what is said of a disk */
 
 /* --- the command line --- */
 
@@ -50,13 +52,16 @@ bool recheck_parse(int argc, char **argv, struct recheck_opts *out, struct err *
 
 static void put_where(struct text *t, const struct recheck_disk *d)
 {
-    text_put(t, TEXT_PLAIN, "           at");
+    char all[RECHECK_SHOWN * 64] = "at byte", size[UNITS_LEN];
+
     for (size_t i = 0; i < d->nwhere; i++)
-        text_printf(t, TEXT_PLAIN, "%s %llu+%llu", i > 0 ? "," : "",
-                    (unsigned long long)d->where[i].off,
-                    (unsigned long long)d->where[i].len);
-    text_put(t, TEXT_PLAIN, d->nwhere == RECHECK_SHOWN ? ", ... (bytes)" : " (bytes)");
-    text_newline(t);
+        snprintf(all + strlen(all), sizeof all - strlen(all), "%s %llu (%s)",
+                 i > 0 ? "," : "", (unsigned long long)d->where[i].off,
+                 units_size(size, d->where[i].len));
+    if (d->nwhere == RECHECK_SHOWN)
+        snprintf(all + strlen(all), sizeof all - strlen(all), ", ...");
+    text_pad(t, WHERE);
+    text_fold(t, all, WHERE);
 }
 
 static void put_disk(struct text *t, const struct recheck_result *r,
@@ -67,7 +72,8 @@ static void put_disk(struct text *t, const struct recheck_result *r,
     text_printf(t, TEXT_PLAIN, "  %-8s %s compared: ", d->target,
                 units_size(a, d->compared));
     if (d->differing > 0)
-        text_printf(t, TEXT_PLAIN, "%s DIFFER", units_size(b, d->differing));
+        text_printf(t, TEXT_PLAIN, "%s %s", units_size(b, d->differing),
+                    r->marked ? "DIFFER" : "differ");
     else
         text_put(t, TEXT_PLAIN, "alike");
     if (r->marked && d->written > 0)
@@ -83,22 +89,21 @@ static void put_disk(struct text *t, const struct recheck_result *r,
 
 static void put_verdict(struct text *t, const struct recheck_result *r)
 {
-    if (r->status != STATUS_DIFFER) {
-        text_printf(t, TEXT_PLAIN, "%s: both copies of its disks are alike", r->domain);
-    } else if (r->marked) {
-        text_printf(t, TEXT_PLAIN,
-                    "%s: the copies differ where the guest has not written since the "
-                    "move: one of them is damaged, or was changed by another",
-                    r->domain);
-    } else {
-        text_printf(t, TEXT_PLAIN,
-                    "%s: the copies differ; what the guest has written "
-                    "since cannot be told from damage",
-                    r->domain);
-        if (r->why[0] != '\0')
-            text_printf(t, TEXT_PLAIN, " (%s)", r->why);
-    }
-    text_newline(t);
+    char s[800];
+
+    if (r->status != STATUS_DIFFER)
+        snprintf(s, sizeof s, "%s: both copies of its disks are alike", r->domain);
+    else if (r->marked)
+        snprintf(s, sizeof s,
+                 "%s: the copies differ where the guest has not written since the "
+                 "move: one of them is damaged, or was changed by another",
+                 r->domain);
+    else
+        snprintf(s, sizeof s,
+                 "%s: the copies differ; %s%sthis is what the guest has written since, "
+                 "or damage",
+                 r->domain, r->why, r->why[0] != '\0' ? ", so " : "");
+    text_fold(t, s, 0);
 }
 
 void recheck_text(struct text *t, const struct recheck_result *r)
@@ -257,6 +262,8 @@ int recheck_main(int argc, char **argv, bool utf8)
         opts_help(stdout);
         return fflush(stdout) == 0 ? STATUS_OK : STATUS_USAGE;
     }
+    if (!need_root(&e))
+        return report_fail(&e, STATUS_REFUSED, utf8);
     if (!start(&j, &o, &e))
         return report_fail(&e, STATUS_FAILED, utf8);
     const struct recheck_cfg cfg = { .what = o.what,

@@ -11,6 +11,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/unix.h"
 #include "cli/json_out.h"
 #include "cli/report.h"
 #include "migrate/status.h"
@@ -265,7 +266,7 @@ static int run(struct shown *s)
                                  : LOG_TRACE,
              "src");
     signal(SIGPIPE, SIG_IGN);
-    if (!fault_init(&e) || !recover_run(&o->recover, show, s, &e))
+    if (!need_root(&e) || !fault_init(&e) || !recover_run(&o->recover, show, s, &e))
         return report_fail(&e,
                            e.kind == ERR_REFUSED ? STATUS_REFUSED : STATUS_UNRESOLVED,
                            s->text.utf8);

@@ -10,6 +10,7 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "base/journal.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/units.h"
@@ -21,6 +22,7 @@
 #include "cli/render.h"
 #include "cli/report.h"
 #include "migrate/ctl.h"
+#include "migrate/inventory.h"
 #include "migrate/status.h"
 
 enum { ASK_MS = 3000 }; /* a move answers at once, on a busy host too */
@@ -68,11 +70,11 @@ static int say_json(const struct remote *r, struct json_object *o)
     return STATUS_OK;
 }
 
-static void warn(const struct remote *r, const char *what, const struct ctl_move *m)
+static void warn(const struct remote *r, const char *who, const char *what)
 {
     AUTO(text_fini) struct text t = { .utf8 = r->utf8 };
 
-    text_printf(&t, TEXT_PLAIN, "snmigrate: domain %s: %s", m->uuid, what);
+    text_printf(&t, TEXT_PLAIN, "snmigrate: %s: %s", who, what);
     text_newline(&t);
     text_flush(&t, STDERR_FILENO);
 }
@@ -95,15 +97,36 @@ static bool ask(const struct ctl_move *m, struct json_object **out, struct err *
     return true;
 }
 
-static bool is_meant(const struct remote *r, const struct ctl_move *m,
-                     struct json_object *said)
+static bool is_meant(const struct remote *r, const struct ctl_move *m, const char *name)
 {
-    const char *name;
-    struct err e;
-
     return r->domain == NULL || strcasecmp(r->domain, m->uuid) == 0 ||
-           (said != NULL && json_get_str(said, "domain", &name, &e) &&
-            strcmp(name, r->domain) == 0);
+           strcmp(r->domain, name) == 0;
+}
+
+/* The domain of one that says nothing: its name, as the journal has it, or its uuid. */
+static void name_of(const struct ctl_move *m, char out[256])
+{
+    AUTO(json_put) struct json_object *entries = NULL;
+    struct inventory_move known = { .state = INVENTORY_EMPTY };
+    char dir[PATHS_MAX];
+    struct err ignored;
+
+    paths_state_dir(dir, m->id);
+    if (journal_read(dir, &entries, &ignored))
+        inventory_read(entries, false, &known);
+    snprintf(out, 256, "%s", known.domain[0] != '\0' ? known.domain : m->uuid);
+}
+
+static void say_killed(const struct remote *r, const char *name)
+{
+    char what[500];
+
+    snprintf(
+        what, sizeof what,
+        "its snmigrate was killed. If this stays so, see snmigrate list; where that "
+        "says open: snmigrate recover %.256s",
+        name);
+    warn(r, name, what);
 }
 
 /* Ask all; r->moves keeps those that are meant and answered.  One that was killed is
@@ -113,27 +136,27 @@ static void ask_all(struct remote *r)
     const size_t n = ctl_list(r->moves, CTL_MOVES_MAX);
 
     for (size_t i = 0; i < n; i++) {
+        const struct ctl_move *const m = &r->moves[i];
         struct json_object *said = NULL;
+        const char *name = "";
+        char known[256];
         struct err e = { 0 };
 
-        const bool ok = ask(&r->moves[i], &said, &e);
-        if (ok && is_meant(r, &r->moves[i], said)) {
-            r->moves[r->n] = r->moves[i];
-            r->said[r->n++] = said;
+        if (ask(m, &said, &e)) {
+            if (json_get_str(said, "domain", &name, &e) && is_meant(r, m, name)) {
+                r->moves[r->n] = *m;
+                r->said[r->n++] = said;
+            } else {
+                json_object_put(said);
+            }
             continue;
         }
-        json_object_put(said);
-        if (ok)
-            continue;
-        if (e.kind == ERR_LINK && is_meant(r, &r->moves[i], NULL))
-            warn(r,
-                 "its snmigrate was killed; its guard brings the guest to one owner, "
-                 "and "
-                 "the next move of it removes what is left",
-                 &r->moves[i]);
-        else if (e.kind != ERR_LINK) {
+        name_of(m, known);
+        if (e.kind != ERR_LINK) {
             r->silent++;
-            warn(r, e.msg, &r->moves[i]);
+            warn(r, known, e.msg);
+        } else if (is_meant(r, m, known)) {
+            say_killed(r, known);
         }
     }
 }
@@ -192,6 +215,20 @@ static int run_status(struct remote *r)
 
 /* --- set, switch, abort --- */
 
+static void put_kept(struct text *t, struct json_object *o, const char *dst,
+                     const char *domain)
+{
+    struct json_object *kept;
+    uint64_t bytes, size;
+    struct err ignored;
+
+    if (json_object_object_get_ex(o, "kept", &kept) &&
+        json_object_is_type(kept, json_type_object) &&
+        json_get_u64(kept, "bytes", &bytes, &ignored) &&
+        json_get_u64(kept, "size", &size, &ignored))
+        report_kept(t, "", dst, domain, bytes, size);
+}
+
 /* "web01: running on hosta (source)" and, if it failed, why. */
 static int say_result(const struct remote *r, struct json_object *o)
 {
@@ -213,6 +250,7 @@ static int say_result(const struct remote *r, struct json_object *o)
 
     if (r->json && say_json(r, o) != STATUS_OK)
         return STATUS_FAILED;
+    put_kept(&t, o, dst, domain);
     text_printf(&t, TEXT_PLAIN, "%s: ", domain);
     if (placed)
         text_printf(&t, TEXT_PLAIN, "%s on %s (%s)", state, at_src ? src : dst, where);
@@ -334,6 +372,8 @@ int remote_main(int argc, char **argv, bool utf8)
         opts_help(stdout);
         return fflush(stdout) == 0 ? STATUS_OK : STATUS_USAGE;
     }
+    if (!need_root(&e))
+        return report_fail(&e, STATUS_REFUSED, r.utf8);
     ask_all(&r);
     const int status = r.request.todo == CTL_STATUS ? run_status(&r) : run_request(&r);
     for (size_t i = 0; i < r.n; i++)

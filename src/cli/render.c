@@ -35,7 +35,7 @@ static const char *const phases[MOVE_PHASES] = {
     [MOVE_SWITCH]    = "switching over",
     [MOVE_COMMIT]    = "starting at the destination",
     [MOVE_FINISH]    = "tidying up",
-    [MOVE_UNDO]      = "undoing",
+    [MOVE_UNDO]      = "ending the move",
     [MOVE_RECONNECT] = "reconnecting",
     [MOVE_DONE]      = "done",
 };
@@ -390,6 +390,12 @@ static bool pause_ahead(const struct move_progress *p)
     return p->phase >= MOVE_BULK && p->phase <= MOVE_MEMORY;
 }
 
+/* While it is held it comes no nearer on purpose. */
+static bool has_trend(const struct move_progress *p)
+{
+    return p->trend != MOVE_TREND_UNKNOWN && !p->held;
+}
+
 static void put_pause(struct text *t, const struct columns *c,
                       const struct move_progress *p)
 {
@@ -400,7 +406,7 @@ static void put_pause(struct text *t, const struct columns *c,
     const unsigned from = t->col;
     pause_text(s, sizeof s, p);
     put_item(t, from, p->predicted_pause_ms < 0 || over ? TEXT_PLAIN : TEXT_GOOD, s);
-    if (p->trend != MOVE_TREND_UNKNOWN)
+    if (has_trend(p))
         put_item(t, from, trends[p->trend].style, trends[p->trend].name);
     if (p->eta_ms >= 0) {
         eta_text(s, sizeof s, p->eta_ms);
@@ -492,7 +498,7 @@ void render_plain(struct text *t, const struct move_progress *p)
     hot_text(s, sizeof s, p);
     if (s[0] != '\0' && pause_ahead(p))
         text_printf(t, TEXT_PLAIN, ", hot: %s", s);
-    if (p->trend != MOVE_TREND_UNKNOWN && pause_ahead(p))
+    if (has_trend(p) && pause_ahead(p))
         text_printf(t, TEXT_PLAIN, ", %s", trends[p->trend].name);
     if (p->eta_ms >= 0 && pause_ahead(p)) {
         eta_text(s, sizeof s, p->eta_ms);

@@ -77,21 +77,26 @@ static void put_where(struct text *t, const struct move_cfg *cfg,
     text_newline(t);
 }
 
-/* What the same command would go on from. */
+void report_kept(struct text *t, const char *lead, const char *dest, const char *domain,
+                 uint64_t bytes, uint64_t size)
+{
+    char a[UNITS_LEN], b[UNITS_LEN], s[1200];
+
+    if (bytes == 0)
+        return;
+    snprintf(s, sizeof s,
+             "What was copied is kept on %s (%s of %s): the same command goes on; to "
+             "give it up: snmigrate discard %s",
+             dest, units_size(a, bytes), units_size(b, size), domain);
+    text_put(t, TEXT_PLAIN, lead);
+    text_fold(t, s, t->col);
+}
+
 static void put_kept(struct text *t, const char *lead, const struct move_cfg *cfg,
                      const struct move_result *r)
 {
-    char a[UNITS_LEN], b[UNITS_LEN];
-
-    if (r->kept_bytes == 0)
-        return;
-    text_printf(
-        t, TEXT_PLAIN,
-        "%sWhat was copied is kept on %s (%s of %s): the same command goes on; to "
-        "give it up: snmigrate discard %s",
-        lead, destination(cfg, r), units_size(a, r->kept_bytes),
-        units_size(b, r->kept_size), domain(cfg, r));
-    text_newline(t);
+    report_kept(t, lead, destination(cfg, r), domain(cfg, r), r->kept_bytes,
+                r->kept_size);
 }
 
 /* --- findings --- */
@@ -189,37 +194,45 @@ static void put_label(struct text *t, const char *label)
     text_pad(t, t->col < LABEL ? LABEL : t->col + 1);
 }
 
-/* The steps of the pause that took a while, on one line. */
+/* The steps of the pause that took a while. */
 static void put_steps(struct text *t, const struct pause *p)
 {
-    const char *sep = "";
+    char s[400] = "", *c;
 
     if (p->total_ms <= 0)
         return;
+    for (int i = 0; i < PAUSE_STEPS; i++)
+        if (p->ms[i] != 0)
+            snprintf(s + strlen(s), sizeof s - strlen(s), "%s%s %lld",
+                     s[0] != '\0' ? ", " : "", pause_step_name((enum pause_step)i),
+                     (long long)p->ms[i]);
+    while ((c = strchr(s, '_')) != NULL)
+        *c = ' '; /* the names are those of JSON */
     text_pad(t, LABEL);
-    for (int i = 0; i < PAUSE_STEPS; i++) {
-        if (p->ms[i] == 0)
-            continue;
-        text_printf(t, TEXT_PLAIN, "%s%s %lld", sep,
-                    pause_step_name((enum pause_step)i), (long long)p->ms[i]);
-        sep = ", ";
-    }
-    text_newline(t);
+    text_fold(t, s, LABEL);
+}
+
+/* To the millisecond, as long as those count. */
+static const char *pause_text(char out[UNITS_LEN], int64_t ms)
+{
+    if (ms >= 10000)
+        return units_time(out, ms);
+    snprintf(out, UNITS_LEN, "%lld ms", (long long)ms);
+    return out;
 }
 
 static void put_pause(struct text *t, const struct move_result *r)
 {
-    char budget[UNITS_LEN];
+    char budget[UNITS_LEN], time[UNITS_LEN];
 
     if (r->pause_ms < 0)
         return;
     put_label(t, "paused");
     units_time(budget, (int64_t)r->budget_ms);
     text_printf(t, TEXT_PLAIN,
-                r->pause_ms > (int64_t)r->budget_ms
-                    ? "%lld ms, longer than the %s allowed"
-                    : "%lld ms (%s allowed)",
-                (long long)r->pause_ms, budget);
+                r->pause_ms > (int64_t)r->budget_ms ? "%s, longer than the %s allowed"
+                                                    : "%s (%s allowed)",
+                pause_text(time, r->pause_ms), budget);
     text_newline(t);
     put_steps(t, &r->pause);
 }
@@ -231,22 +244,21 @@ static void put_foreseen(struct text *t, const struct move_result *r)
 {
     const struct forecast *const f = &r->forecast;
     char time[UNITS_LEN], sent[UNITS_LEN], at[UNITS_LEN];
+    char pause[80] = "no pause that is short enough", s[400];
 
     if (!f->made)
         return;
-    put_label(t, "foresaw");
-    text_printf(t, TEXT_PLAIN, "%s, %s sent, ", units_time(time, f->total_ms),
-                units_size(sent, f->sent));
     if (f->pause_ms >= 0)
-        text_printf(t, TEXT_PLAIN, "paused %lld ms%s; ", (long long)f->pause_ms,
-                    f->converges ? "" : ", if at all");
-    else
-        text_printf(t, TEXT_PLAIN, "no pause that is short enough; ");
-    text_printf(t, TEXT_PLAIN, "time %+.0f %%, bytes %+.0f %% (said after %s)",
-                100 * forecast_error((double)f->total_ms, (double)r->elapsed_ms),
-                100 * forecast_error((double)f->sent, (double)r->sent),
-                units_time(at, r->forecast_at_ms));
-    text_newline(t);
+        snprintf(pause, sizeof pause, "paused %s%s", pause_text(time, f->pause_ms),
+                 f->converges ? "" : ", if at all");
+    snprintf(s, sizeof s,
+             "%s, %s sent, %s; time %+.0f %%, bytes %+.0f %% (said after %s)",
+             units_time(time, f->total_ms), units_size(sent, f->sent), pause,
+             100 * forecast_error((double)f->total_ms, (double)r->elapsed_ms),
+             100 * forecast_error((double)f->sent, (double)r->sent),
+             units_time(at, r->forecast_at_ms));
+    put_label(t, "foresaw");
+    text_fold(t, s, t->col);
 }
 
 static void put_writes(struct text *t, const char *what, const struct forecast_curve *c)
@@ -255,25 +267,24 @@ static void put_writes(struct text *t, const char *what, const struct forecast_c
 
     text_printf(t, TEXT_PLAIN, "%s at %s", what, units_rate(rate, c->rate));
     if (c->set > 0)
-        text_printf(t, TEXT_PLAIN, " (of %s)", units_size(set, (uint64_t)c->set));
+        text_printf(t, TEXT_PLAIN, " within %s", units_size(set, (uint64_t)c->set));
 }
 
 /* The forecast that was asked for. */
 static void put_forecast(struct text *t, const struct forecast *f)
 {
-    char a[UNITS_LEN], b[UNITS_LEN], c[UNITS_LEN];
+    char a[UNITS_LEN], b[UNITS_LEN], c[UNITS_LEN], pause[80] = "", s[400];
 
-    put_label(t, "forecast");
-    text_printf(t, TEXT_PLAIN, "%s within a pause of %s: %s",
-                f->converges ? "converges" : "does NOT converge",
-                units_time(a, (int64_t)f->in.budget_ms),
-                f->converges ? "" : "given up after ");
-    text_printf(t, TEXT_PLAIN, "about %s, %s sent", units_time(a, f->total_ms),
-                units_size(b, f->sent));
     if (f->pause_ms >= 0)
-        text_printf(t, TEXT_PLAIN, ", paused %lld ms%s", (long long)f->pause_ms,
-                    f->converges ? "" : " at best");
-    text_newline(t);
+        snprintf(pause, sizeof pause, ", paused %s%s", pause_text(a, f->pause_ms),
+                 f->converges ? "" : " at best");
+    snprintf(s, sizeof s, "%s within a pause of %s: %sabout %s, %s sent%s",
+             f->converges ? "converges" : "does NOT converge",
+             units_time(a, (int64_t)f->in.budget_ms),
+             f->converges ? "" : "given up after ", units_time(c, f->total_ms),
+             units_size(b, f->sent), pause);
+    put_label(t, "forecast");
+    text_fold(t, s, t->col);
     put_label(t, "to copy");
     text_printf(t, TEXT_PLAIN, "%s of disks at %s (%.1fx), ",
                 units_size(a, f->in.disk_bytes), units_rate(b, f->in.disk_rate),
@@ -302,7 +313,7 @@ static void put_amounts(struct text *t, const struct move_result *r)
             text_printf(t, TEXT_PLAIN, ", %s of memory", units_size(ram, r->ram_bytes));
         text_newline(t);
     }
-    if (r->sent > 0) {
+    if (r->sent > 0 && (r->disk_bytes > 0 || r->ram_bytes > 0)) {
         put_label(t, "sent");
         text_printf(t, TEXT_PLAIN, "%s in %s", units_size(sent, r->sent),
                     units_time(time, r->elapsed_ms));
@@ -315,7 +326,7 @@ static void put_amounts(struct text *t, const struct move_result *r)
 }
 
 /* What a comparison has said of a disk. */
-static void put_verified(struct text *t, const struct move_verified *v)
+static void put_verified(struct text *t, const struct move_verified *v, bool whole)
 {
     char a[UNITS_LEN], b[UNITS_LEN];
 
@@ -327,7 +338,8 @@ static void put_verified(struct text *t, const struct move_verified *v)
         text_printf(t, TEXT_PLAIN, ", %s differed", units_size(b, v->differing));
     if (v->repaired > 0)
         text_printf(t, TEXT_PLAIN, ", %s copied again", units_size(b, v->repaired));
-    text_printf(t, TEXT_PLAIN, "; digest %s", v->digest);
+    if (whole) /* that of a sample is like no other */
+        text_printf(t, TEXT_PLAIN, "; digest %s", v->digest);
     text_newline(t);
 }
 
@@ -347,7 +359,7 @@ static void put_disks(struct text *t, const struct move_cfg *cfg,
                     r->disks[i].dst, r->disks[i].format,
                     units_size(size, r->disks[i].size));
         text_newline(t);
-        put_verified(t, &r->disks[i].verified);
+        put_verified(t, &r->disks[i].verified, cfg->verify == MOVE_VERIFY_FULL);
     }
 }
 
@@ -378,7 +390,7 @@ static void put_details(struct text *t, const struct move_cfg *cfg,
         put_findings(t, &r->findings);
     put_list(t, "On arrival:", &r->greeting.done);
     put_list(t, "Not done on arrival:", &r->greeting.failed);
-    put_list(t, "Kept:", &r->notes);
+    put_list(t, "Notes:", &r->notes);
     put_list(t, "Left to do:", &r->left);
 }
 

@@ -23,4 +23,8 @@ void report_error(struct text *t, const struct err *e);
 /* Say it on stderr; returns @status. */
 int report_fail(const struct err *e, int status, bool utf8);
 
+/* That of @size bytes at @dest @bytes are kept, and what can be done; nothing for 0 bytes. */
+void report_kept(struct text *t, const char *lead, const char *dest, const char *domain,
+                 uint64_t bytes, uint64_t size);
+
 #endif

@@ -265,6 +265,25 @@ void text_wrap(struct text *t, enum text_style style, const char *s, unsigned in
     }
 }
 
+void text_fold(struct text *t, const char *s, unsigned indent)
+{
+    AUTO(mem_free) char *c = clean_dup(s);
+    char *save = NULL;
+    bool first = true;
+
+    for (char *w = strtok_r(c, " ", &save); w != NULL; w = strtok_r(NULL, " ", &save)) {
+        if (!first && t->col + 1 + clean_columns(t, w) > TEXT_COLS) {
+            text_newline(t);
+            text_pad(t, indent);
+        } else if (!first) {
+            put_clean(t, TEXT_PLAIN, " ", 1);
+        }
+        put_clean(t, TEXT_PLAIN, w, strlen(w));
+        first = false;
+    }
+    text_newline(t);
+}
+
 void text_newline(struct text *t)
 {
     text_raw(t, "\n");

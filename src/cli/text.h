@@ -13,6 +13,8 @@
 
 #include "base/err.h"
 
+enum { TEXT_COLS = 80 };
+
 enum text_style {
     TEXT_PLAIN,
     TEXT_BOLD,
@@ -53,6 +55,9 @@ void text_pad(struct text *t, unsigned col);
  * the current line must be the first of them.  Ends the last line. */
 void text_wrap(struct text *t, enum text_style style, const char *s, unsigned indent,
                unsigned lines);
+/* For reports: @s from the current column on, broken at blanks to lines of TEXT_COLS columns,
+ * those after the first from @indent on; a longer word stays whole.  Ends the last line. */
+void text_fold(struct text *t, const char *s, unsigned indent);
 void text_newline(struct text *t);
 /* Bytes as they are, for terminal controls and the like: not cleaned, not counted. */
 void text_raw(struct text *t, const char *s);

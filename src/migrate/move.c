@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/proc.h"
+#include "base/unix.h"
 #include "migrate/move-int.h"
 
 #include "migrate/phases.h"
@@ -366,7 +367,7 @@ static bool start(struct move *m, struct err *e)
     m->halt = cancel_new();
     if (m->halt == NULL)
         return err_set(e, ERR_SYS, ENOMEM, "cannot start");
-    if (!fault_init(e) || !paths_new_id(m->id, e))
+    if (!need_root(e) || !fault_init(e) || !paths_new_id(m->id, e))
         return false;
     paths_run_dir(m->run_dir, m->id);
     paths_state_dir(m->state_dir, m->id);

@@ -31,12 +31,14 @@ static void check_opts_used(const struct move_cfg *cfg, const struct dominfo *in
 {
     for (size_t i = 0; i < cfg->ndisks; i++) {
         bool used = false;
+        char next[300];
 
         for (size_t k = 0; k < info->ndisks; k++)
             used |= strcmp(cfg->disks[i].target, info->disks[k].target) == 0;
+        snprintf(next, sizeof next, "See the targets with: virsh domblklist %.200s",
+                 cfg->domain);
         if (!used)
-            findings_add(f, FINDING_BLOCKER, "disk-unknown",
-                         "See the targets with: virsh domblklist DOMAIN",
+            findings_add(f, FINDING_BLOCKER, "disk-unknown", next,
                          "--disk names %s, but the domain has no such disk",
                          cfg->disks[i].target);
     }

@@ -204,6 +204,8 @@ static bool begin_there(struct recheck *k, struct err *e)
         !json_get_bool(r, "marked", &k->out->marked, e) ||
         !json_get_str(r, "why", &why, e))
         return false;
+    if (!k->out->marked && !recheck_left_marks(k->entry))
+        why = "the move was made without --verify-later";
     log_clean(k->out->why, sizeof k->out->why, why);
     return true;
 }

@@ -176,7 +176,7 @@ static bool would_not(const struct forecast *f, struct err *e)
     err_set(e, ERR_STALLED, 0,
             "it would not converge: the guest dirties disks at %s and memory at %s",
             units_rate(t, f->in.disk.rate), units_rate(r, f->in.ram.rate));
-    units_time(t, (int64_t)f->needs_downtime_ms);
+    units_time_typed(t, f->needs_downtime_ms);
     units_rate(r, f->needs_rate);
     if (f->needs_downtime_ms > 0 && f->needs_rate > 0)
         return err_next(e, "It would with --max-downtime %s, or if %s could be sent.",

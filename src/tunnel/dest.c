@@ -97,7 +97,10 @@ bool dest_parse(const char *s, struct dest *out, struct err *e)
     if (uri && len > 0 && buf[len - 1] == '/')
         buf[len - 1] = '\0';
     if (strchr(buf, '/') != NULL)
-        return err_set(e, ERR_USAGE, 0, "the destination is a host, without a path");
+        return err_set(
+            e, ERR_USAGE, 0,
+            "the destination is a host, as root@hostb is one: no path, no URI "
+            "of libvirt");
     if (uri && strrchr(buf, '@') != NULL &&
         memchr(buf, ':', (size_t)(strrchr(buf, '@') - buf)) != NULL)
         return err_set(e, ERR_USAGE, 0, "no password belongs into the destination");

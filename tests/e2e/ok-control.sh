@@ -113,7 +113,13 @@ uuid=$(lab run a virsh -q domuuid two)
 left=/run/snmigrate/00000000000000000000000000000001
 lab run a sh -c "mkdir -m 700 $left && : > $left/${uuid// /}.ctl"
 ask 0 status
-says err "was killed"
+says err "${uuid// /}: its snmigrate was killed"
+journal=/var/lib/snmigrate/00000000000000000000000000000001
+lab run a sh -c "mkdir -m 700 $journal && cat > $journal/journal" <<< \
+    '{"step":"prepared","time":"2026-11-22T11:00:00Z","role":"src","name":"two"}'
+ask 3 status two
+says err "snmigrate recover two"
+lab run a rm -r $journal
 begin two --disks-to /var/lib/images --bandwidth 4Mbit
 within 60 is two '.phase == "bulk"'
 ! lab run a test -e $left || failed "what the killed one left is still there"

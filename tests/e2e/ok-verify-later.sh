@@ -105,7 +105,7 @@ holds "it is named" "$(found '.disks[0] | "\(.target) \(.where[0].offset) \(.whe
     "vda $((777 * 65536)) 65536"
 holds "and alone" "$(found '.disks[0].differing')" = 65536
 lab run a snmigrate verify quiet > "$WORK/text" || true
-grep -q 'one of them is damaged' "$WORK/text" || failed "it does not say what that means"
+grep -q 'them is damaged' "$WORK/text" || failed "it does not say what that means"
 nothing_but quiet 1
 
 echo "== an agent that is killed leaves an export, which the next one removes"
@@ -144,7 +144,11 @@ verify 6 quiet
 holds "nothing marks any more" "$(found '"\(.live) \(.marked) \(.disks[0].written)"')" = \
     "true false null"
 lab run a snmigrate verify quiet > "$WORK/text" || true
-grep -q 'cannot be told from damage' "$WORK/text" || failed "it does not say that it cannot tell"
+grep -q 'bitmap is gone, so' "$WORK/text" || failed "it does not say that it cannot tell"
+lab run a sed -i 's/"verify_later": *true/"verify_later":false/' \
+    "/var/lib/snmigrate/moved/$(found .id)/journal"
+verify 6 quiet
+holds "a move that asked for no marks" "$(found .why)" = "the move was made without --verify-later"
 
 echo "== discard leaves nothing"
 holds "both are listed" "$(lab run a snmigrate list --json | jq -r .state | xargs)" = "moved moved"

@@ -127,6 +127,26 @@ FAKE_STATUS=4 FAKE_NAME=$'e\e[2Jv\ril' run 4 web01 hostb
 has out 'e\x1b[2Jv\x0dil'
 echo "ok"
 
+# Another user than root is told nothing that is not so; help is for everybody.
+chmod 755 "$tmp"
+cp "$SNM_BUILD/snmigrate" "$tmp/other"
+other() {
+    local wanted=$1 status=0 as=()
+    shift
+    [ "$(id -u)" != 0 ] || as=(setpriv --reuid 65534 --regid 65534 --clear-groups)
+    "${as[@]}" "$tmp/other" "$@" > "$tmp/out" 2> "$tmp/err" < /dev/null || status=$?
+    [ "$status" = "$wanted" ] || failed "status $status, not $wanted: $*"
+}
+for args in "web01 hostb" "--check web01 hostb" status "set web01 bandwidth=none" \
+    "switch web01" "abort web01" recover list "discard web01" "verify web01"; do
+    # shellcheck disable=SC2086
+    other 3 $args
+    has err "snmigrate: error: snmigrate must run as root"
+done
+other 0 --version
+other 0 list --help
+other 2 status a b
+
 # recover: with nothing to do it says so, and a name that is not there is refused.
 run 0 recover
 last_is out "Nothing to recover on this host."

@@ -43,16 +43,16 @@ export FAKE_MS=20000
 for sig in INT TERM HUP; do
     begin
     kill -s "$sig" "$pid"
-    said "interrupted: undoing, web01 goes on running here"
+    said "interrupted: ending the move, web01 goes on running here"
     ended 130
     [ "$(tail -n 1 "$tmp/out")" = "web01: running on hosta (source)" ] || failed "last line"
 done
 
 begin
 kill -s INT "$pid"
-said "interrupted: undoing"
+said "interrupted: ending"
 kill -s INT "$pid"
-said "undoing, please wait"
+said "ending, please wait"
 kill -s TERM "$pid"
 ended 130
 

@@ -91,7 +91,7 @@ serve_nbdkit dst eval get_size="echo $size" can_write="exit 0" pwrite="cat >/dev
 status=0
 mirror --repair src dst >out.txt 2>err.txt || status=$?
 [ $status -eq 3 ] || die "status $status: $(cat err.txt)"
-grep -q 'stretches differ even now$' out.txt || die "$(cat out.txt)"
+grep -q 'stretch differ even now$' out.txt || die "$(cat out.txt)"
 stop dst
 
 # Disks of another size are not alike.

@@ -203,13 +203,13 @@ static void display__live_frame_is_drawn_below_the_lines_and_removed(void **stat
     display_note(d, "a\033[31mnother\n");
     terminal_read(&t, "nother\\x0a");
     set_phase(MOVE_UNDO);
-    terminal_frame(&t, "undoing");
+    terminal_frame(&t, "ending the move");
     assert_screen(&t, "connecting to hostb\n"
                       "a note\n"
                       "a\\x1b[31mnother\\x0a\n"
-                      "web01 -> hostb  undoing"
+                      "web01 -> hostb  ending the move"
                       "                                                                "
-                      "        0 ms\n");
+                      "0 ms\n");
     display_stop(d);
     terminal_read(&t, NULL);
     assert_screen(&t, "connecting to hostb\na note\na\\x1b[31mnother\\x0a\n");

@@ -165,8 +165,8 @@ static void opts__bad_disks_are_refused(void **state)
     assert_refused("a directory", "--help", "--disk", "vda=/srv/", "a", "b");
     assert_refused("neither ,format=raw", ",,", "--disk", "vda=/srv/a,fromat=raw", "a",
                    "b");
-    assert_refused("neither ,format=raw", ",,", "--disk", "vda=/srv/a,format=vmdk", "a",
-                   "b");
+    assert_refused("neither ,format=raw", "--help", "--disk", "vda=/srv/a,format=vmdk",
+                   "a", "b");
     assert_refused("control characters", "--help", "--disk", "vda=/srv/\033[31m", "a",
                    "b");
     assert_refused("given twice", "--help", "--disk", "vda=/a", "--disk", "vda=/b", "a",
@@ -218,11 +218,9 @@ static void opts__values_are_checked(void **state)
     (void)state;
     assert_refused("--max-downtime: time: \"300\" has no known unit", "--help",
                    "--max-downtime", "300", "a", "b");
-    assert_refused("between 1 ms and 1m 0s", "--help", "--max-downtime", "61s", "a",
-                   "b");
-    assert_refused("between 1 ms and 1m 0s", "--help", "--max-downtime", "0ms", "a",
-                   "b");
-    assert_refused("between 1.0 s and 14d 0h", "--help", "--timeout", "15d", "a", "b");
+    assert_refused("between 1ms and 1m", "--help", "--max-downtime", "61s", "a", "b");
+    assert_refused("between 1ms and 1m", "--help", "--max-downtime", "0ms", "a", "b");
+    assert_refused("between 1s and 14d", "--help", "--timeout", "15d", "a", "b");
     assert_refused("--bandwidth: rate", "--help", "--bandwidth", "800", "a", "b");
     assert_refused("between 100Kbit and 1Tbit", "--help", "--bandwidth", "8bit", "a",
                    "b");
@@ -338,7 +336,7 @@ static void opts__settings_are_checked_as_the_options_are(void **state)
         { "bandwidth=1", "unit", "bandwidth=none" },
         { "bandwidth=1K", "100Kbit", "bandwidth=none" },
         { "max-downtime=none", "--max-downtime", "" },
-        { "max-downtime=61s", "1m 0s", "" },
+        { "max-downtime=61s", "1ms and 1m", "" },
         { "guest-latency=20", "--guest-latency", "none" },
         { "hold=1", "hold", "" },
     };

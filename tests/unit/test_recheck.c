@@ -104,11 +104,13 @@ static void text__says_what_differs_where_and_whether_that_is_certain(void **sta
     (void)state;
     says(&r,
          "vda      1.0 MiB compared: 64.0 KiB DIFFER, but for 64.0 KiB that the guest");
-    says(&r, "at 131072+65536 (bytes)");
-    says(&r, "one of them is damaged");
+    says(&r, "at byte 131072 (64.0 KiB)\n");
+    says(&r, "one of\nthem is damaged");
     r.marked = false;
     snprintf(r.why, sizeof r.why, "no bitmap");
-    says(&r, "cannot be told from damage (no bitmap)");
+    says(&r, "64.0 KiB differ\n");
+    says(&r, "web: the copies differ; no bitmap, so this is what the guest has written "
+             "since,\nor damage\n");
     r.status = 0;
     r.disks[0].differing = r.disks[0].nwhere = 0;
     says(&r, "web: both copies of its disks are alike");

@@ -251,7 +251,7 @@ static void render__before_and_after_copying_one_line(void **state)
         "web01 → hostb  checking both hosts                    1m 12s\n");
     p.phase = MOVE_UNDO;
     assert_live(&p, 60, 23, true,
-        "web01 → hostb  undoing                                1m 12s\n");
+        "web01 → hostb  ending the move                        1m 12s\n");
 }
 
 static void assert_plain(const struct move_progress *p, const char *wanted)
@@ -269,6 +269,14 @@ static void render__plain_lines(void **state)
     (void)state;
     assert_plain(&p,
         "web01: copying disks, vda 33% (8.1 GiB left), vdb 100%, sending 57.0 MiB/s, switch in 1m 35s");
+    p = memory();
+    p.phase = MOVE_ROUNDS;
+    p.ram.size = 0;
+    p.held = true; /* comes no nearer, on purpose */
+    p.eta_ms = -1;
+    snprintf(p.why, sizeof p.why, "in step, held");
+    assert_plain(&p,
+        "web01: copying changes, disk round 2, vda 99% (18.0 MiB left), vdb 100%, sending 57.0 MiB/s, pause 412 ms (300 ms allowed); in step, held");
     p = memory();
     assert_plain(&p,
         "web01: copying memory, disk round 2, vda 99% (18.0 MiB left), vdb 100%, RAM 75% (1.0 GiB left), sending 57.0 MiB/s, pause 412 ms (300 ms allowed), converging, switch in 13 s; 1.0 GiB of memory and 18.0 MiB of disks do not fit into a pause of 300 ms");

@@ -96,7 +96,7 @@ static void report__success_says_all(void **state)
         "         → hostb:/new/web01.img (raw, 20.0 GiB)\n"
         "  nvme0n12 /old/b.qcow2\n"
         "         → hostb:/new/b.qcow2 (qcow2, 513 B)\n"
-        "Kept:\n"
+        "Notes:\n"
         "  - the definition was saved as /var/lib/snmigrate/x.xml\n"
         "  - the old disk vda stays on hosta: /old/web01.img\n"
         "web01: running on hostb (destination)\n");
@@ -117,7 +117,7 @@ static void report__status_6_lists_what_is_left_to_do(void **state)
         "  paused 87 ms (300 ms allowed)\n"
         "  copied 12.0 GiB of disks (4 rounds for what changed), 1.1 GiB of memory\n"
         "  sent   6.0 GiB in 3m 12s (32.0 MiB/s)\n"
-        "Kept:\n"
+        "Notes:\n"
         "  - the definition was saved as /var/lib/snmigrate/x.xml\n"
         "  - the old disk vda stays on hosta: /old/web01.img\n"
         "Left to do:\n"
@@ -198,12 +198,14 @@ static void report__each_status_has_its_words(void **state)
     r->kept_size = UINT64_C(4) << 30;
     assert_report(&cfg, r,
         "web01 was not moved to hostb.\n"
-        "What was copied is kept on hostb (1.2 GiB of 4.0 GiB): the same command goes on; to give it up: snmigrate discard web01\n"
+        "What was copied is kept on hostb (1.2 GiB of 4.0 GiB): the same command goes on;\n"
+        "to give it up: snmigrate discard web01\n"
         "web01: running on hosta (source)\n");
     assert_failure(&cfg, r, true,
         "snmigrate: error: vda: dst: write of 65536 bytes at 3221225472\n"
         "snmigrate: Nothing is lost; the same command can be run again.\n"
-        "snmigrate: What was copied is kept on hostb (1.2 GiB of 4.0 GiB): the same command goes on; to give it up: snmigrate discard web01\n"
+        "snmigrate: What was copied is kept on hostb (1.2 GiB of 4.0 GiB): the same\n"
+        "           command goes on; to give it up: snmigrate discard web01\n"
         "snmigrate: web01: running on hosta (source)\n");
     r->kept_bytes = 0;
     r->status = 4;
@@ -307,12 +309,12 @@ static void report__forecast_and_outcome_side_by_side(void **state)
     assert_report(&cfg, r,
         "web01 moved to hostb in 3m 12s.\n"
         "  paused 87 ms (300 ms allowed)\n"
-        "         suspend 2, last_round 30, flush 3, close 9, release 5, load 20, "
-        "source_dead 10, resume 8\n"
+        "         suspend 2, last round 30, flush 3, close 9, release 5, load 20, source\n"
+        "         dead 10, resume 8\n"
         "  copied 12.0 GiB of disks (4 rounds for what changed), 1.1 GiB of memory\n"
         "  sent   6.0 GiB in 3m 12s (32.0 MiB/s)\n"
-        "  foresaw 3m 20s, 5.0 GiB sent, paused 190 ms; time -4 %, bytes +20 % "
-        "(said after 4.0 s)\n"
+        "  foresaw 3m 20s, 5.0 GiB sent, paused 190 ms; time -4 %, bytes +20 % (said\n"
+        "          after 4.0 s)\n"
         "On arrival:\n"
         "  - announced\n"
         "Not done on arrival:\n"
@@ -335,8 +337,8 @@ static void report__forecast_of_no_pause_at_all(void **state)
         "  paused 87 ms (300 ms allowed)\n"
         "  copied 12.0 GiB of disks (4 rounds for what changed), 1.1 GiB of memory\n"
         "  sent   6.0 GiB in 3m 12s (32.0 MiB/s)\n"
-        "  foresaw 3m 20s, 5.0 GiB sent, no pause that is short enough; time -4 %, "
-        "bytes +20 % (said after 4.0 s)\n"
+        "  foresaw 3m 20s, 5.0 GiB sent, no pause that is short enough; time -4 %, bytes\n"
+        "          +20 % (said after 4.0 s)\n"
         "web01: running on hostb (destination)\n");
 }
 
@@ -353,20 +355,20 @@ static void report__forecast_of_a_check(void **state)
     r->forecast = foreseen();
     assert_report(&check, r,
         "web01 can move to hostb.\n"
-        "  forecast converges within a pause of 300 ms: about 3m 20s, 5.0 GiB sent, "
-        "paused 190 ms\n"
+        "  forecast converges within a pause of 300 ms: about 3m 20s, 5.0 GiB sent,\n"
+        "           paused 190 ms\n"
         "  to copy 12.0 GiB of disks at 87.0 MiB/s (2.1x), 1.0 GiB of memory (1.5x)\n"
-        "  dirties disks at 10.0 MiB/s (of 64.0 MiB), memory at 20.0 MiB/s\n"
+        "  dirties disks at 10.0 MiB/s within 64.0 MiB, memory at 20.0 MiB/s\n"
         "web01: running on hosta (source); nothing was changed\n");
     r->forecast.converges = false;
     r->forecast.pause_ms = 740;
     r->status = 8;
     assert_report(&check, r,
         "web01 would not converge on its way to hostb.\n"
-        "  forecast does NOT converge within a pause of 300 ms: given up after about "
-        "3m 20s, 5.0 GiB sent, paused 740 ms at best\n"
+        "  forecast does NOT converge within a pause of 300 ms: given up after about 3m\n"
+        "           20s, 5.0 GiB sent, paused 740 ms at best\n"
         "  to copy 12.0 GiB of disks at 87.0 MiB/s (2.1x), 1.0 GiB of memory (1.5x)\n"
-        "  dirties disks at 10.0 MiB/s (of 64.0 MiB), memory at 20.0 MiB/s\n"
+        "  dirties disks at 10.0 MiB/s within 64.0 MiB, memory at 20.0 MiB/s\n"
         "web01: running on hosta (source); nothing was changed\n");
 }
 

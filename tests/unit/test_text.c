@@ -1,6 +1,8 @@
 #include "unit.h"
 
 #include <locale.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "cli/text.h"
@@ -111,6 +113,30 @@ static void text__wrap_breaks_words_that_do_not_fit(void **state)
     assert_string_equal(t.buf, "abcd\nefgh\nij\n");
 }
 
+static void text__fold_keeps_words_whole(void **state)
+{
+    AUTO(text_fini) struct text t = utf8_text(0);
+    char want[300], word[91];
+
+    (void)state;
+    memset(word, 'x', 90);
+    word[90] = '\0';
+    snprintf(want, sizeof want, "a %.78s", word);
+    text_fold(&t, want, 2);
+    assert_int_equal(t.lines, 1); /* 80 columns */
+    text_clear(&t);
+    snprintf(want, sizeof want, "a %.79s b", word);
+    text_fold(&t, want, 2);
+    snprintf(want, sizeof want, "a\n  %.79s\n  b\n", word);
+    assert_string_equal(t.buf, want);
+    text_clear(&t);
+    text_put(&t, TEXT_PLAIN, "lead ");
+    snprintf(want, sizeof want, "%s b", word);
+    text_fold(&t, want, 5);
+    snprintf(want, sizeof want, "lead %s\n     b\n", word);
+    assert_string_equal(t.buf, want);
+}
+
 static void text__colours_are_not_counted(void **state)
 {
     AUTO(text_fini) struct text t = { .utf8 = true, .colour = true, .width = 4 };
@@ -139,6 +165,7 @@ int main(void)
         TEST(text__wrap_breaks_at_blanks),
         TEST(text__wrap_shortens_the_last_line),
         TEST(text__wrap_breaks_words_that_do_not_fit),
+        TEST(text__fold_keeps_words_whole),
         TEST(text__colours_are_not_counted),
     };
 

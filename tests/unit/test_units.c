@@ -193,6 +193,29 @@ static void units__times_are_printed_in_two_parts(void **state)
     units_time(s, INT64_MIN);
 }
 
+static void units__times_for_typing_are_parsed_again(void **state)
+{
+    static const struct {
+        uint64_t ms;
+        const char *text;
+    } rows[] = {
+        { 0, "0ms" },       { 300, "300ms" },
+        { 1500, "1500ms" }, { 30000, "30s" },
+        { 60000, "1m" },    { 90000, "90s" },
+        { 7200000, "2h" },  { 14 * 86400000ull, "14d" },
+    };
+    char s[UNITS_LEN];
+    uint64_t ms;
+    struct err e;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        assert_string_equal(units_time_typed(s, rows[i].ms), rows[i].text);
+        assert_ok(units_parse_time(s, &ms, &e), e);
+        assert_int_equal(ms, rows[i].ms);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -205,6 +228,7 @@ int main(void)
         TEST(units__sizes_are_printed_with_one_decimal),
         TEST(units__rates_survive_any_number),
         TEST(units__times_are_printed_in_two_parts),
+        TEST(units__times_for_typing_are_parsed_again),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
