@@ -35,7 +35,7 @@ static const char *const phases[MOVE_PHASES] = {
     [MOVE_SWITCH]    = "switching over",
     [MOVE_COMMIT]    = "starting at the destination",
     [MOVE_FINISH]    = "tidying up",
-    [MOVE_UNDO]      = "ending the move",
+    [MOVE_UNDO]      = "ending this try",
     [MOVE_RECONNECT] = "reconnecting",
     [MOVE_DONE]      = "done",
 };

@@ -203,11 +203,11 @@ static void display__live_frame_is_drawn_below_the_lines_and_removed(void **stat
     display_note(d, "a\033[31mnother\n");
     terminal_read(&t, "nother\\x0a");
     set_phase(MOVE_UNDO);
-    terminal_frame(&t, "ending the move");
+    terminal_frame(&t, "ending this try");
     assert_screen(&t, "connecting to hostb\n"
                       "a note\n"
                       "a\\x1b[31mnother\\x0a\n"
-                      "web01 -> hostb  ending the move"
+                      "web01 -> hostb  ending this try"
                       "                                                                "
                       "0 ms\n");
     display_stop(d);

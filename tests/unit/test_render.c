@@ -251,7 +251,7 @@ static void render__before_and_after_copying_one_line(void **state)
         "web01 → hostb  checking both hosts                    1m 12s\n");
     p.phase = MOVE_UNDO;
     assert_live(&p, 60, 23, true,
-        "web01 → hostb  ending the move                        1m 12s\n");
+        "web01 → hostb  ending this try                        1m 12s\n");
 }
 
 static void assert_plain(const struct move_progress *p, const char *wanted)
