@@ -219,7 +219,7 @@ static bool commit_until_answered(struct move *m, struct err *e)
             return true;
         }
         log_warn("commit", "%s: asking again", re.msg);
-        say_waiting(m, true);
+        say_waiting(m, m->link == NULL || link_state(m->link) != LINK_OPEN);
         gone = destination_has_none(m) ? gone + 1 : 0;
         if (gone >= GONE_TIMES) {
             err_set(e, ERR_GUEST, 0,
@@ -260,6 +260,7 @@ bool commit_forward(struct move *m, struct err *e)
     fault_pass("commit");
     if (!commit_until_answered(m, e))
         return false;
+    m->marks.end[PAUSE_RESUME] = clock_ns();
     /* The destination forgets the move when it is told that all is done. */
     if (!journal_step(m->journal, "arrived", NULL, &je))
         log_warn("commit", "journal: %s", je.msg);
@@ -301,7 +302,6 @@ bool commit_run(struct move *m, struct err *e)
         log_debug("commit", "guard: %s", ge.msg);
     if (!commit_forward(m, e))
         return false;
-    m->marks.end[PAUSE_RESUME] = clock_ns();
     if (!guard_say(m, "arrived", &ge))
         log_debug("commit", "guard: %s", ge.msg);
     account(m);

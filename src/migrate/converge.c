@@ -329,6 +329,7 @@ bool rounds_run(struct move *m, struct err *e)
  * destination. */
 static bool note_run_state(struct move *m, struct err *e)
 {
+    const enum vdom_run was = m->facts.run;
     enum vdom_run run;
     enum vdom_why why;
 
@@ -339,6 +340,12 @@ static bool note_run_state(struct move *m, struct err *e)
     pthread_mutex_lock(&m->lock);
     m->facts.run = run == VDOM_PAUSED ? VDOM_PAUSED : VDOM_RUNNING;
     pthread_mutex_unlock(&m->lock);
+    /* memory_start() has told the journal what was true then. */
+    if (m->ram != NULL && m->facts.run != was &&
+        !journal_step(
+            m->journal, "memory",
+            json_add_bool(json_new(), "was_running", m->facts.run == VDOM_RUNNING), e))
+        return false;
     return guard_say(m, run == VDOM_PAUSED ? "stood" : "ran", e);
 }
 

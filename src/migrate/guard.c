@@ -92,7 +92,7 @@ static void take_word(struct guard *g, const char *word)
         g->released = false;
         g->deadline_ms = now + UNDO_MS;
     } else if (strcmp(word, "resumed") == 0) {
-        g->released = false;
+        g->released = g->r.moves_ram = false;
         g->deadline_ms = 0;
     } else if (strcmp(word, "arrived") == 0) {
         g->arrived = true;

@@ -223,7 +223,7 @@ static enum recover_dst untracked(const char *domain, enum recover_journal journ
                                        journal == RECOVER_JOURNAL_TAKEN_BACK)))
         return RECOVER_DST_NONE;
     if (off) /* a guest that was started there, or a definition that an abort leaves? */
-        return arrived ? RECOVER_DST_ENDED : sent ? RECOVER_DST_NONE : RECOVER_DST_ODD;
+        return arrived ? RECOVER_DST_ENDED : RECOVER_DST_ODD;
     if (journal == RECOVER_JOURNAL_BEFORE)
         return RECOVER_DST_ODD;
     return sent || is(domain, "running") ? RECOVER_DST_RUNS : RECOVER_DST_ODD;

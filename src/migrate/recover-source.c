@@ -148,7 +148,7 @@ static enum recover_src living(const struct job *j, enum vdom_run run,
 {
     if (run == VDOM_RUNNING)
         return RECOVER_SRC_RUNS;
-    if (run == VDOM_PAUSED && j->r.move->facts.run == VDOM_RUNNING &&
+    if (run == VDOM_PAUSED && j->r.moves_ram && j->r.move->facts.run == VDOM_RUNNING &&
         (why == VDOM_WHY_MIGRATION || (why == VDOM_WHY_USER && j->past.suspending)))
         return RECOVER_SRC_PAUSED;
     return run == VDOM_PAUSED || run == VDOM_OTHER ? RECOVER_SRC_STILL
@@ -280,18 +280,20 @@ static void note_kept(struct job *j)
 }
 
 /* Before the guest runs here again what the destination could start goes: an operator there
- * may be about to.  false: it was started there. */
+ * may be about to.  Where it does not go the rule is asked once more, and the agent's refusal
+ * heeded: it may have run there. */
 static bool bar_destination(struct job *j, struct err *e)
 {
+    const char *why;
+
     if (j->known.src != RECOVER_SRC_PAUSED ||
-        j->known.journal != RECOVER_JOURNAL_RELEASED ||
+        j->known.journal == RECOVER_JOURNAL_BEFORE ||
         j->known.dst == RECOVER_DST_UNKNOWN || owner_abort(j->r.move, e))
         return true;
     log_warn("recover", "%s: %s", j->r.move->cfg->dest.host, e->msg);
     j->known.dst = look_at_destination(j);
-    /* Unless it runs there the guest must not wait for what could not be removed. */
-    return j->known.dst != RECOVER_DST_RUNS && j->known.dst != RECOVER_DST_STARTING &&
-           j->known.dst != RECOVER_DST_ENDED;
+    return (e->kind != ERR_REFUSED || j->known.word == RECOVER_WORD_SOURCE) &&
+           recover_rule(&j->known, &why) == RECOVER_TAKE_BACK;
 }
 
 static bool act_keep(struct job *j, struct err *e)

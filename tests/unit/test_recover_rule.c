@@ -309,7 +309,7 @@ static const struct {
     { NULL, "none", 0, 0, 0, J(COMMITTED), D(NONE) },
     { NULL, "off", 0, 0, 0, J(BEFORE), D(NONE) },
     { NULL, "off", 0, 0, 0, J(RELEASED), D(ODD) },
-    { NULL, "off", 0, 0, 0, J(COMMITTED), D(NONE) },
+    { NULL, "off", 0, 0, 0, J(COMMITTED), D(ODD) },
     { NULL, "running", 0, 0, 0, J(BEFORE), D(ODD) },
     { NULL, "running", 0, 0, 0, J(RELEASED), D(RUNS) },
     { NULL, "running", 0, 0, 0, J(TAKEN_BACK), D(RUNS) },
