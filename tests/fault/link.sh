@@ -25,7 +25,8 @@ cell "cut for 2 s in preflight"    preflight:delay-300      "link_cut_for 2"  0 
 cell "cut for 2 s in prepare"      prepare:delay-300        "link_cut_for 2"  0      destination
 cell "cut for 2 s in rounds"       rounds:delay-300         "link_cut_for 2"  0      destination
 cell "cut for 2 s, suspended"      switch.suspended:delay-300 "link_cut_for 2" 0     destination
-cell "cut for 2 s, released"       switch.released:delay-100 "link_cut_for 2" 0      destination --budget none
+# Within the pause, or it would be taken back.
+with "--max-downtime 5s" cell "cut for 2 s, released" switch.released:delay-100 "link_cut_for 2" 0 destination --budget none
 cell "cut for 2 s in the finish"   finish:delay-2000        "link_cut_for 2"  0      destination
 cell "cut in preflight"            preflight:delay-300      link_cut          9      source
 cell "cut in prepare"              prepare:delay-300        link_cut          4      source --resumable
