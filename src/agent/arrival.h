@@ -7,7 +7,8 @@
  *
  * Each step is in the journal, on disk, before it takes effect, so that any later agent can
  * go on from there: what it says was done may not have been, what it does not say was not.
- * From COMMITTED on nothing takes the guest away again; only COMMIT starts it (the commit rule of src/README).
+ * From COMMITTED on nothing takes the guest away again; only COMMIT starts it (the commit
+ * rule of src/README).
  *
  * Who may act on a move holds the lock (flock) on its state directory as long as it lives:
  * the agent that made it, or a later one that loaded it from the journal.  Two moves of one
@@ -178,8 +179,8 @@ MUST_CHECK bool arrival_digest(struct arrival *a, const char *target, int *fd,
 /* A RAM stream with that number, which starts with a limit of 0; the one before must be
  * over, and not released. */
 MUST_CHECK bool arrival_ram(struct arrival *a, uint64_t stream, int *fd, struct err *e);
-/* *now: how much of the stream has come, and how much of it QEMU has taken.  Errors: ERR_REFUSED,
- * with EPIPE: the stream has ended before its release. */
+/* *now: how much of the stream has come, and how much of it QEMU has taken.
+ * Errors: ERR_REFUSED, with EPIPE: the stream has ended before its release. */
 MUST_CHECK bool arrival_ram_limit(struct arrival *a, uint64_t stream, uint64_t bytes,
                                   struct hold_stats *now, struct err *e);
 

@@ -14,14 +14,12 @@
 #include "base/proc.h"
 #include "base/unix.h"
 #include "migrate/move-int.h"
-
 #include "migrate/phases.h"
 #include "migrate/status.h"
 #include "nbd-mirror/hot.h"
 
-enum {
-    LIBVIRT_AGAIN_MS = 60000
-}; /* for a restarted libvirtd to answer: it may end for 30 s */
+/* For a restarted libvirtd to answer: it may end for 30 s. */
+enum { LIBVIRT_AGAIN_MS = 60000 };
 
 /* clang-format off */
 static const struct phase phases[] = {

@@ -1577,18 +1577,37 @@ static void arrival__parked_disks_that_were_written_since_are_spared(void **stat
     unlink(tmp_path("images/a.img"));
 }
 
+enum { JOURNAL_MAX = 8192 };
+
+/* The journal, open, and in @text; *at: where @key is in it. */
+static int journal_find_key(const char *key, char text[JOURNAL_MAX], char **at)
+{
+    const int fd = open(PATHS_STATE "/" ID1 "/journal", O_RDWR | O_CLOEXEC);
+    const ssize_t n = read(fd, text, JOURNAL_MAX - 1);
+
+    assert_true(n > 0);
+    text[n] = '\0';
+    *at = strstr(text, key);
+    assert_non_null(*at);
+    return fd;
+}
+
+static void journal_put_back(int fd, const char *text)
+{
+    struct err e;
+
+    assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+    assert_ok(fd_write_all(fd, text, strlen(text), &e), e);
+    close(fd);
+}
+
 /* Another boot's journal, or one without that. */
 static void journal_of_boot(const char *boot)
 {
     static const char key[] = "\"boot_id\"";
-    char text[8192] = "";
-    struct err e;
+    char text[JOURNAL_MAX], *at;
+    const int fd = journal_find_key(key, text, &at);
 
-    AUTO(fd_close)
-    int fd = open(PATHS_STATE "/" ID1 "/journal", O_RDWR | O_CLOEXEC);
-    assert_true(read(fd, text, sizeof text - 1) > 0);
-    char *const at = strstr(text, key);
-    assert_non_null(at);
     if (boot == NULL) {
         memcpy(at, "\"boot_xx\"", sizeof key - 1);
     } else {
@@ -1597,26 +1616,19 @@ static void journal_of_boot(const char *boot)
         assert_int_equal(strcspn(v, "\""), strlen(boot));
         memcpy(v, boot, strlen(boot));
     }
-    assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
-    assert_ok(fd_write_all(fd, text, strlen(text), &e), e);
+    journal_put_back(fd, text);
 }
 
 /* The file system of the (first) image had another number. */
 static void journal_of_file_system(void)
 {
     static const char key[] = "\"id\"";
-    char text[8192] = "";
-    struct err e;
-
-    AUTO(fd_close)
-    int fd = open(PATHS_STATE "/" ID1 "/journal", O_RDWR | O_CLOEXEC);
-    assert_true(read(fd, text, sizeof text - 1) > 0);
-    char *const at = strstr(text, key);
-    assert_non_null(at);
+    char text[JOURNAL_MAX], *at;
+    const int fd = journal_find_key(key, text, &at);
     char *const v = strchr(at + sizeof key - 1, '"') + 1;
+
     v[0] = v[0] == '7' ? '8' : '7';
-    assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
-    assert_ok(fd_write_all(fd, text, strlen(text), &e), e);
+    journal_put_back(fd, text);
 }
 
 /* A move to the block device @path. */
